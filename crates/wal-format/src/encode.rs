@@ -1,0 +1,183 @@
+//! Writing a log: records cut into chunks, with promises and a seal between them.
+
+use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LogSeed};
+use crate::control::{Promise, Seal};
+use crate::record::{self, Head};
+use crate::{FamilyId, FileHeader};
+
+/// Encodes one log from its first byte to its seal. Bytes are appended to the caller's buffer; the encoder knows at which offset of the
+/// file they will stand, because the checksums cover it.
+#[derive(Clone, Debug)]
+pub struct LogEncoder {
+    seed: LogSeed,
+    /// Offset in the file of the next byte.
+    offset: u64,
+    digest: Digest,
+    scratch: Vec<u8>,
+}
+
+/// The place of a promise in a buffer, to be filled in when it is known what was synced.
+#[derive(Debug)]
+#[must_use = "an unfilled promise is damage"]
+pub struct PromiseSlot {
+    /// Position of the chunk in the buffer.
+    position: usize,
+    /// Offset of the chunk in the file.
+    offset: u64,
+}
+
+impl LogEncoder {
+    /// Starts at the first byte of a log.
+    pub fn new(seed: LogSeed) -> Self {
+        Self { seed, offset: 0, digest: Digest::default(), scratch: Vec::new() }
+    }
+
+    /// Offset in the file where the next byte will stand.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Digest of everything encoded so far.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// Appends the header. It must come first.
+    pub fn header(&mut self, bytes: &mut Vec<u8>, header: &FileHeader) {
+        let payload = header.encode();
+        self.whole(bytes, ChunkType::Header, &payload);
+    }
+
+    /// Appends a record, cut into as many chunks as it needs. The payload is copied once.
+    pub fn record(&mut self, bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId], payload: &[u8]) {
+        let mut envelope = std::mem::take(&mut self.scratch);
+        envelope.clear();
+        record::encode_envelope(&mut envelope, head, families);
+        self.fragments(bytes, &envelope, payload);
+        self.scratch = envelope;
+    }
+
+    /// Length in bytes that a record would take from here on, padding included; nothing is written.
+    pub fn record_length(&mut self, head: &Head, families: &[FamilyId], payload_length: usize) -> u64 {
+        self.scratch.clear();
+        record::encode_envelope(&mut self.scratch, head, families);
+        let mut left = self.scratch.len() + payload_length;
+        let mut offset = self.offset;
+        while left > 0 {
+            offset += padding(offset, CHUNK_BYTES_MIN);
+            let part = left.min(chunk::room_in_block(offset) - HEADER_BYTES);
+            offset += (HEADER_BYTES + part) as u64;
+            left -= part;
+        }
+        offset - self.offset
+    }
+
+    /// Leaves room for a promise, which [`LogEncoder::fill_promise`] writes later.
+    pub fn reserve_promise(&mut self, bytes: &mut Vec<u8>) -> PromiseSlot {
+        let length = HEADER_BYTES + Promise::BYTES;
+        self.pad(bytes, length);
+        let slot = PromiseSlot { position: bytes.len(), offset: self.offset };
+        bytes.resize(bytes.len() + length, 0);
+        self.offset += length as u64;
+        slot
+    }
+
+    /// Writes the promise into the room left for it. `bytes` is the buffer in which it was reserved.
+    pub fn fill_promise(&self, bytes: &mut [u8], slot: PromiseSlot, promise: &Promise) {
+        let payload = promise.encode();
+        let type_byte = ChunkType::Promise.to_byte();
+        let crc = self.seed.checksum(slot.offset, type_byte, &payload);
+        let place = bytes.get_mut(slot.position..).unwrap_or(&mut []);
+        for (to, from) in
+            place.iter_mut().zip(chunk_header(crc, payload.len(), type_byte).into_iter().chain(payload))
+        {
+            *to = from;
+        }
+    }
+
+    /// Appends the seal, and nothing may come after it.
+    pub fn seal(&mut self, bytes: &mut Vec<u8>, seal: &Seal) {
+        self.whole(bytes, ChunkType::Seal, &seal.encode());
+    }
+
+    /// Appends one chunk of any type in one piece; for tests of what a newer version may write.
+    #[doc(hidden)]
+    pub fn raw_chunk(&mut self, bytes: &mut Vec<u8>, type_byte: u8, payload: &[u8]) {
+        self.pad(bytes, HEADER_BYTES + payload.len());
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        bytes.extend_from_slice(payload);
+        self.finish(bytes, start, type_byte);
+    }
+
+    /// One chunk in one piece, in the next block if this one has no room for it.
+    fn whole(&mut self, bytes: &mut Vec<u8>, kind: ChunkType, payload: &[u8]) {
+        self.raw_chunk(bytes, kind.to_byte(), payload);
+    }
+
+    fn fragments(&mut self, bytes: &mut Vec<u8>, mut envelope: &[u8], mut payload: &[u8]) {
+        let mut first = true;
+        loop {
+            self.pad(bytes, CHUNK_BYTES_MIN);
+            let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
+            let start = bytes.len();
+            bytes.extend_from_slice(&[0; HEADER_BYTES]);
+            let head = take(&mut envelope, room);
+            bytes.extend_from_slice(head);
+            bytes.extend_from_slice(take(&mut payload, room - head.len()));
+            let last = envelope.is_empty() && payload.is_empty();
+            let kind = match (first, last) {
+                (true, true) => ChunkType::Full,
+                (true, false) => ChunkType::First,
+                (false, false) => ChunkType::Middle,
+                (false, true) => ChunkType::Last,
+            };
+            self.finish(bytes, start, kind.to_byte());
+            if last {
+                return;
+            }
+            first = false;
+        }
+    }
+
+    /// Fills the rest of the block with zeros if it has no room for `length` bytes.
+    fn pad(&mut self, bytes: &mut Vec<u8>, length: usize) {
+        let zeros = padding(self.offset, length);
+        // Less than a block.
+        bytes.resize(bytes.len() + usize::try_from(zeros).unwrap_or(0), 0);
+        self.offset += zeros;
+    }
+
+    /// Writes the header of the chunk that begins at `start` of the buffer and ends with it.
+    fn finish(&mut self, bytes: &mut [u8], start: usize, type_byte: u8) {
+        let Some((header, payload)) = bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut())
+        else {
+            return;
+        };
+        let crc = self.seed.checksum(self.offset, type_byte, payload);
+        *header = chunk_header(crc, payload.len(), type_byte);
+        self.offset += (HEADER_BYTES + payload.len()) as u64;
+        if let Some(kind) = ChunkType::from_byte(type_byte) {
+            self.digest = self.digest.with(kind, crc);
+        }
+    }
+}
+
+/// Zeros before a chunk of `length` bytes at `offset`: none where the block has room for it.
+fn padding(offset: u64, length: usize) -> u64 {
+    let room = chunk::room_in_block(offset);
+    if room < length { room as u64 } else { 0 }
+}
+
+fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
+    let (head, rest) = bytes.split_at_checked(most).unwrap_or((bytes, &[]));
+    *bytes = rest;
+    head
+}
+
+fn chunk_header(crc: u32, length: usize, type_byte: u8) -> [u8; HEADER_BYTES] {
+    let [c0, c1, c2, c3] = crc.to_le_bytes();
+    // A chunk is shorter than a block.
+    let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
+    [c0, c1, c2, c3, l0, l1, type_byte]
+}

@@ -1,0 +1,290 @@
+//! A real directory.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{self as sys, AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{IoError, Operation};
+use crate::names;
+use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+
+/// Mode of new files: the owner writes, the group reads.
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+
+/// Mode of new directories.
+const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
+
+/// Zeros are written in pieces of this size where the file system cannot reserve space.
+const ZEROS_BYTES: usize = 64 * 1024;
+
+/// A real directory, opened once: everything goes through its handle, so that it stays the same directory when it is renamed or the
+/// process changes its own. No symlink is followed, and only regular files are opened. Unix only.
+///
+/// # Durability
+/// As good as the file system's fdatasync, fsync and rename. Network and FUSE file systems may promise less than they say.
+#[derive(Debug)]
+pub struct FsStorage {
+    path: PathBuf,
+    directory: File,
+}
+
+impl FsStorage {
+    /// Opens `path` and creates it, and its missing parents, if need be (mode 0750).
+    ///
+    /// # Errors
+    /// It cannot be created or opened.
+    ///
+    /// # Durability
+    /// A new directory is durable only after [`Storage::sync_parents`].
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, IoError> {
+        let path = path.into();
+        let fail = |source| IoError::new(Operation::OpenDirectory, &path, source);
+        let missing: Vec<&Path> = path.ancestors().take_while(|level| !exists(level)).collect();
+        for level in missing.into_iter().rev() {
+            match retry(|| sys::mkdir(level, DIRECTORY_MODE)) {
+                // Another process was faster.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(fail(errno.into())),
+            }
+        }
+        Self::open(path)
+    }
+
+    /// Opens `path`, which must exist; creates nothing.
+    ///
+    /// # Errors
+    /// It is not there, is no directory, or cannot be opened.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, IoError> {
+        let path = path.into();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match retry(|| sys::open(&path, flags, Mode::empty())) {
+            Ok(directory) => Ok(Self { path, directory: File::from(directory) }),
+            Err(errno) => Err(IoError::new(Operation::OpenDirectory, path, errno.into())),
+        }
+    }
+
+    /// The path of a file, and an error about it.
+    fn fail(&self, operation: Operation, name: &str) -> impl Fn(io::Error) -> IoError + use<> {
+        let path = self.path.join(name);
+        move |source| IoError::new(operation, &path, source)
+    }
+
+    fn open_file(&self, operation: Operation, name: &str, flags: OFlags) -> Result<File, IoError> {
+        let fail = self.fail(operation, name);
+        names::check(name).map_err(&fail)?;
+        // NONBLOCK, so that a FIFO under a log's name is refused instead of waited for; it means nothing to a regular file.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = retry(|| sys::openat(&self.directory, name, flags, FILE_MODE)).map_err(|errno| match errno {
+            Errno::LOOP => fail(io::Error::new(io::ErrorKind::InvalidInput, "is a symlink, not a regular file")),
+            Errno::NXIO => fail(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")),
+            errno => fail(errno.into()),
+        })?;
+        let stat = retry(|| sys::fstat(&file)).map_err(|errno| fail(errno.into()))?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Ok(File::from(file)),
+            other => {
+                let message = format!("is a {other:?}, not a regular file");
+                Err(fail(io::Error::new(io::ErrorKind::InvalidInput, message)))
+            }
+        }
+    }
+
+    fn file(&self, name: &str, file: File) -> Arc<FsFile> {
+        Arc::new(FsFile { path: self.path.join(name), file })
+    }
+}
+
+/// Calls again what a signal interrupted.
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    // The empty path is the current directory's.
+    path.as_os_str().is_empty() || path.symlink_metadata().is_ok()
+}
+
+impl Storage for FsStorage {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        let fail = |errno: Errno| IoError::new(Operation::List, &self.path, errno.into());
+        let mut entries = Vec::new();
+        for entry in retry(|| Dir::read_from(&self.directory)).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let name = entry.file_name();
+            if [b".".as_slice(), b".."].contains(&name.to_bytes()) {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                kind = match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    // Removed since it was listed.
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(fail(errno)),
+                };
+            }
+            let kind = match kind {
+                FileType::RegularFile => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                _ => EntryKind::Other,
+            };
+            entries.push(Entry { name: OsString::from_vec(name.to_bytes().to_vec()), kind });
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        let file = self.open_file(Operation::Create, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
+        Ok(self.file(name, file))
+    }
+
+    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(self.file(name, self.open_file(Operation::Open, name, OFlags::WRONLY)?))
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        Ok(self.file(name, self.open_file(Operation::Open, name, OFlags::RDONLY)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        let fail = self.fail(Operation::Rename, from);
+        names::check(from).and_then(|()| names::check(to)).map_err(&fail)?;
+        retry(|| sys::renameat(&self.directory, from, &self.directory, to)).map_err(|errno| fail(errno.into()))
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        let fail = self.fail(Operation::Unlink, name);
+        names::check(name).map_err(&fail)?;
+        retry(|| sys::unlinkat(&self.directory, name, AtFlags::empty())).map_err(|errno| fail(errno.into()))
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        retry(|| sys::fsync(&self.directory))
+            .map_err(|errno| IoError::new(Operation::SyncDirectory, &self.path, errno.into()))
+    }
+
+    /// Syncs the parent and every ancestor of it, up to the root: which of them are new, nobody remembers after a crash. It ends without an
+    /// error at the first that this user may not read, or that lies on a file system without syncs of directories: those
+    /// were there before us.
+    fn sync_parents(&self) -> Result<(), IoError> {
+        let path = std::path::absolute(&self.path)
+            .map_err(|source| IoError::new(Operation::SyncDirectory, &self.path, source))?;
+        for parent in path.ancestors().skip(1) {
+            let fail = |errno: Errno| IoError::new(Operation::SyncDirectory, parent, errno.into());
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let directory = match retry(|| sys::open(parent, flags, Mode::empty())) {
+                Ok(directory) => directory,
+                Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
+                Err(errno) => return Err(fail(errno)),
+            };
+            match retry(|| sys::fsync(&directory)) {
+                Ok(()) => {}
+                Err(Errno::INVAL | Errno::ROFS) => return Ok(()),
+                Err(errno) => return Err(fail(errno)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Uses flock, which closing another handle of the file does not end (POSIX record locks would).
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        let fail = self.fail(Operation::Lock, name);
+        let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(FsLock { _file: file })),
+            Err(std::fs::TryLockError::WouldBlock) => Err(fail(io::ErrorKind::WouldBlock.into())),
+            Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FsLock {
+    /// The lock ends with the last handle of the open file.
+    _file: File,
+}
+
+impl Lock for FsLock {}
+
+#[derive(Debug)]
+struct FsFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl FsFile {
+    fn fail(&self, operation: Operation) -> impl Fn(io::Error) -> IoError {
+        move |source| IoError::new(operation, &self.path, source)
+    }
+}
+
+impl Sink for FsFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        // Continues short writes and repeats interrupted ones.
+        self.file.write_all_at(bytes, offset).map_err(|source| self.fail(Operation::Write)(source).at(offset))
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        // Interrupted before anything was tried: to call again is not to retry a failed sync.
+        retry(|| sys::fdatasync(&self.file)).map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        retry(|| sys::fsync(&self.file)).map_err(|errno| self.fail(Operation::SyncAll)(errno.into()))
+    }
+
+    fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        match retry(|| sys::fallocate(&self.file, FallocateFlags::empty(), 0, length)) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            result => return result.map_err(|errno| self.fail(Operation::Preallocate)(errno.into())),
+        }
+        let zeros = vec![0; ZEROS_BYTES];
+        let mut offset = self.length()?;
+        while offset < length {
+            let piece = usize::try_from(length - offset).map_or(ZEROS_BYTES, |left| left.min(ZEROS_BYTES));
+            let bytes = zeros.get(..piece).unwrap_or(&zeros);
+            let write = self.file.write_all_at(bytes, offset);
+            write.map_err(|source| self.fail(Operation::Preallocate)(source).at(offset))?;
+            offset = offset.saturating_add(piece as u64);
+        }
+        Ok(())
+    }
+}
+
+impl Source for FsFile {
+    fn length(&self) -> Result<u64, IoError> {
+        let stat = retry(|| sys::fstat(&self.file)).map_err(|errno| self.fail(Operation::Stat)(errno.into()))?;
+        // A file's length is never negative.
+        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let at = offset.saturating_add(filled as u64);
+            match self.file.read_at(rest, at) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(self.fail(Operation::Read)(source).at(at)),
+            }
+        }
+        Ok(filled)
+    }
+}

@@ -1,0 +1,21 @@
+//! Storage for a write-ahead log: files, directories, locks, and a disk that can crash.
+//!
+//! This crate is blind: it moves bytes and never looks into one. What stands above it (the log manager, or your own
+//! engine) is written against the three traits of [`storage`] and runs unchanged on each backend:
+//!
+//! | backend | what it is |
+//! | --- | --- |
+//! | [`fs::FsStorage`] | a real directory, opened once and used by its handle; no symlink is followed |
+//! | [`mem::MemStorage`] | a directory in memory, for examples and tests; nothing survives the process |
+//! | [`sim::SimStorage`] | the crashable disk: keeps what is durable apart from what is pending, and fails on request |
+#![forbid(unsafe_code)]
+
+mod error;
+pub mod fs;
+pub mod mem;
+mod names;
+pub mod sim;
+pub mod storage;
+
+pub use error::{IoError, Operation};
+pub use storage::{Entry, EntryKind, Lock, Sink, Source, Storage};

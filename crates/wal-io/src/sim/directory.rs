@@ -1,0 +1,108 @@
+//! The names: which are durable, which are pending, which are seen.
+
+use std::collections::BTreeMap;
+use std::mem;
+
+use super::pending::{Fate, Pending};
+
+/// A file's number.
+pub(super) type Id = u64;
+
+/// The one directory of a disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Directory {
+    /// The names that an open or a listing sees.
+    pub(super) seen: BTreeMap<String, Id>,
+    /// The names that are on the disk for certain.
+    pub(super) durable: BTreeMap<String, Id>,
+    /// The directory's own entry is durable.
+    pub(super) published: bool,
+    pending: Vec<(u64, NameChange)>,
+}
+
+/// One change of a name.
+#[derive(Clone, Debug)]
+pub(super) enum NameChange {
+    Create { name: String, id: Id },
+    Link { name: String, id: Id },
+    Rename { from: String, to: String, id: Id },
+    Unlink { name: String, id: Id },
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, Id>) {
+        match self {
+            Self::Create { name, id } | Self::Link { name, id } => {
+                names.insert(name.clone(), *id);
+            }
+            Self::Rename { to, id, .. } => {
+                // A file has one name here, so that a lost earlier rename cannot leave it two.
+                names.retain(|_, other| other != id);
+                names.insert(to.clone(), *id);
+            }
+            Self::Unlink { name, id } => {
+                if names.get(name) == Some(id) {
+                    names.remove(name);
+                }
+            }
+        }
+    }
+
+    fn id(&self) -> Id {
+        match self {
+            Self::Create { id, .. }
+            | Self::Link { id, .. }
+            | Self::Rename { id, .. }
+            | Self::Unlink { id, .. } => *id,
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        match self.clone() {
+            Self::Create { name, .. } => Pending::Create { name },
+            Self::Link { name, .. } => Pending::Link { name },
+            Self::Rename { from, to, .. } => Pending::Rename { from, to },
+            Self::Unlink { name, .. } => Pending::Unlink { name },
+        }
+    }
+}
+
+impl Directory {
+    /// Seen at once, durable later.
+    pub(super) fn change(&mut self, sequence: u64, change: NameChange) {
+        change.apply(&mut self.seen);
+        self.pending.push((sequence, change));
+    }
+
+    /// Decides what becomes of everything pending.
+    pub(super) fn settle(&mut self, fate: &mut dyn FnMut(u64) -> Fate) {
+        for (sequence, change) in mem::take(&mut self.pending) {
+            if fate(sequence) == Fate::Kept {
+                change.apply(&mut self.durable);
+            }
+        }
+    }
+
+    /// The same directory after a power cut; `exists` says whether its own entry survived.
+    pub(super) fn after_power_cut(&self, exists: bool, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
+        if !exists {
+            return Self::default();
+        }
+        let mut after = self.clone();
+        after.settle(fate);
+        after.seen.clone_from(&after.durable);
+        after.published = true;
+        after
+    }
+
+    /// What is pending, in the order in which it was done.
+    pub(super) fn pending(&self) -> impl Iterator<Item = (u64, Pending)> + '_ {
+        self.pending.iter().map(|(sequence, change)| (*sequence, change.pending()))
+    }
+
+    /// Some name leads to the file, or may lead to it after a power cut.
+    pub(super) fn mentions(&self, id: Id) -> bool {
+        self.seen.values().chain(self.durable.values()).any(|other| *other == id)
+            || self.pending.iter().any(|(_, change)| change.id() == id)
+    }
+}

@@ -1,0 +1,279 @@
+//! The disk itself: files, names, locks, and what is pending on each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::SimOptions;
+use super::directory::{Directory, Id, NameChange};
+use super::fault::Faults;
+use super::inode::Inode;
+use super::pending::{Fate, Pending};
+use super::rng::Rng;
+use super::trace::{Failure, Recorder};
+use crate::names;
+
+/// Longer files are refused with EFBIG: they are in memory.
+const LONGEST: usize = 1 << 30;
+
+/// Everything behind the one lock of a disk.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) options: SimOptions,
+    pub(super) directory: Directory,
+    pub(super) files: BTreeMap<Id, Inode>,
+    pub(super) locks: BTreeSet<Id>,
+    pub(super) faults: Faults,
+    pub(super) recorder: Recorder,
+    pub(super) capacity: Option<u64>,
+    /// Another disk has taken its place.
+    pub(super) dead: bool,
+    /// Numbers files and effects; 0 is the directory's own entry.
+    sequence: u64,
+    /// What failed syncs leave behind.
+    spoiler: Option<Rng>,
+}
+
+impl Disk {
+    pub(super) fn new(options: SimOptions) -> Self {
+        Self {
+            options,
+            directory: Directory::default(),
+            files: BTreeMap::new(),
+            locks: BTreeSet::new(),
+            faults: Faults::default(),
+            recorder: Recorder::default(),
+            capacity: None,
+            dead: false,
+            sequence: 0,
+            spoiler: options.failed_sync_seed.map(Rng::new),
+        }
+    }
+
+    /// The same disk, seen by the next process or after the next power cut: no locks, no faults, nothing counted.
+    fn successor(&self) -> Self {
+        let spoiler = self.spoiler.clone();
+        Self { capacity: self.capacity, sequence: self.sequence, spoiler, ..Self::new(self.options) }
+    }
+
+    /// The disk after the end of the process.
+    pub(super) fn after_process_crash(&self) -> Self {
+        let files = self.files.iter().map(|(id, file)| (*id, file.inherited())).collect();
+        let mut after = Self { directory: self.directory.clone(), files, ..self.successor() };
+        after.forget_unreachable();
+        after
+    }
+
+    /// The disk after a power cut; what `decide` says of each pending effect, in order, becomes of it.
+    pub(super) fn after_power_cut(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
+        let pending = self.pending();
+        let fates: BTreeMap<u64, Fate> = pending.iter().map(|(id, one)| (*id, decide(one))).collect();
+        let mut fate = |sequence: u64| fates.get(&sequence).copied().unwrap_or(Fate::Lost);
+        let exists = self.directory.published || fate(0) == Fate::Kept;
+        let directory = self.directory.after_power_cut(exists, &mut fate);
+        let mut after = Self { directory, ..self.successor() };
+        for (name, id) in &after.directory.seen {
+            if let Some(file) = self.files.get(id) {
+                let mut file = file.after_power_cut(&mut fate);
+                file.label.clone_from(name);
+                after.files.insert(*id, file);
+            }
+        }
+        after
+    }
+
+    /// Everything pending, in the order in which it was done; 0 is the directory.
+    pub(super) fn pending(&self) -> Vec<(u64, Pending)> {
+        let mut all: Vec<(u64, Pending)> = self.directory.pending().collect();
+        all.extend(self.files.values().flat_map(Inode::pending));
+        if !self.directory.published {
+            all.push((0, Pending::Directory));
+        }
+        all.sort_by_key(|(sequence, _)| *sequence);
+        all
+    }
+
+    fn next(&mut self) -> u64 {
+        self.sequence = self.sequence.saturating_add(1);
+        self.sequence
+    }
+
+    /// The file of that name.
+    pub(super) fn find(&self, name: &str) -> Option<Id> {
+        self.directory.seen.get(name).copied()
+    }
+
+    /// The file's last name.
+    pub(super) fn label(&self, id: Id) -> String {
+        self.files.get(&id).map(|file| file.label.clone()).unwrap_or_default()
+    }
+
+    /// A handle of the file keeps this.
+    pub(super) fn hold(&self, id: Id) -> Arc<()> {
+        self.files.get(&id).map(|file| Arc::clone(&file.handles)).unwrap_or_default()
+    }
+
+    fn file(&mut self, id: Id) -> Result<&mut Inode, Failure> {
+        self.files.get_mut(&id).ok_or_else(Failure::absent)
+    }
+
+    pub(super) fn create(&mut self, name: &str) -> Result<Id, Failure> {
+        names::check(name)?;
+        if self.find(name).is_some() {
+            return Err(Failure::new("EEXIST", Errno::EXIST));
+        }
+        let id = self.next();
+        self.files.insert(id, Inode::new(name));
+        let sequence = self.next();
+        self.directory.change(sequence, NameChange::Create { name: name.to_owned(), id });
+        Ok(id)
+    }
+
+    pub(super) fn open(&self, name: &str) -> Result<Id, Failure> {
+        names::check(name)?;
+        self.find(name).ok_or_else(Failure::absent)
+    }
+
+    pub(super) fn lock(&mut self, name: &str) -> Result<Id, Failure> {
+        names::check(name)?;
+        let id = match self.find(name) {
+            Some(id) => id,
+            None => self.create(name)?,
+        };
+        if self.locks.insert(id) { Ok(id) } else { Err(Failure::new("EWOULDBLOCK", Errno::WOULDBLOCK)) }
+    }
+
+    pub(super) fn unlink(&mut self, name: &str) -> Result<(), Failure> {
+        let id = self.open(name)?;
+        let sequence = self.next();
+        self.directory.change(sequence, NameChange::Unlink { name: name.to_owned(), id });
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+        let id = self.open(from)?;
+        names::check(to)?;
+        if from == to {
+            return Ok(());
+        }
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.file(id)?.label.clone_from(&to);
+        let sequence = self.next();
+        if self.options.split_renames {
+            self.directory.change(sequence, NameChange::Link { name: to, id });
+            let sequence = self.next();
+            self.directory.change(sequence, NameChange::Unlink { name: from, id });
+        } else {
+            self.directory.change(sequence, NameChange::Rename { from, to, id });
+        }
+        Ok(())
+    }
+
+    /// Writes what there is space for; an error after a part, as the system does it.
+    pub(super) fn write(&mut self, id: Id, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+        let too_long = || Failure::new("EFBIG", Errno::FBIG);
+        let offset = usize::try_from(offset).map_err(|_| too_long())?;
+        let end = offset.checked_add(bytes.len()).filter(|end| *end <= LONGEST).ok_or_else(too_long)?;
+        let most = self.longest(id)?;
+        let (fits, rest) = bytes.split_at(most.saturating_sub(offset).min(bytes.len()));
+        let mut sequence = self.sequence;
+        let file = self.file(id)?;
+        if end <= most || !fits.is_empty() {
+            file.write(offset, fits, &mut || {
+                sequence = sequence.saturating_add(1);
+                sequence
+            });
+        }
+        self.sequence = sequence;
+        if rest.is_empty() { Ok(()) } else { Err(Failure::full()) }
+    }
+
+    pub(super) fn preallocate(&mut self, id: Id, length: u64) -> Result<(), Failure> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST);
+        let length = length.ok_or_else(|| Failure::new("EFBIG", Errno::FBIG))?;
+        if length > self.longest(id)? {
+            return Err(Failure::full());
+        }
+        let mut sequence = self.sequence;
+        self.file(id)?.grow(length, &mut || {
+            sequence = sequence.saturating_add(1);
+            sequence
+        });
+        self.sequence = sequence;
+        Ok(())
+    }
+
+    /// How long the file can be with the space that is left.
+    fn longest(&self, id: Id) -> Result<usize, Failure> {
+        let own = self.files.get(&id).ok_or_else(Failure::absent)?.cache.len();
+        let Some(capacity) = self.capacity else { return Ok(LONGEST) };
+        let named = self.directory.seen.values().filter_map(|id| self.files.get(id));
+        let used = named.fold(0_u64, |sum, file| sum.saturating_add(file.cache.len() as u64));
+        let free = usize::try_from(capacity.saturating_sub(used)).unwrap_or(LONGEST);
+        Ok(own.saturating_add(free).min(LONGEST.max(own)))
+    }
+
+    pub(super) fn read(&self, id: Id, offset: u64, buffer: &mut [u8]) -> Result<usize, Failure> {
+        let file = self.files.get(&id).ok_or_else(Failure::absent)?;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = file.cache.get(offset..).unwrap_or_default();
+        let length = bytes.len().min(buffer.len());
+        for (to, from) in buffer.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Ok(length)
+    }
+
+    pub(super) fn sync(&mut self, id: Id) -> Result<(), Failure> {
+        self.file(id)?.settle(&mut |_| Fate::Kept);
+        Ok(())
+    }
+
+    /// The pages are marked clean, and what was in them never gets to the disk, or some of it just did.
+    pub(super) fn spoil_sync(&mut self, id: Id) {
+        let mut spoiler = self.spoiler.take();
+        if let Some(file) = self.files.get_mut(&id) {
+            file.settle(&mut |_| Fate::kept(spoiler.as_mut().is_some_and(|rng| rng.chance(1, 2))));
+        }
+        self.spoiler = spoiler;
+    }
+
+    pub(super) fn sync_dir(&mut self) {
+        self.directory.settle(&mut |_| Fate::Kept);
+        self.forget_unreachable();
+    }
+
+    pub(super) fn spoil_sync_dir(&mut self) {
+        if self.options.lose_names {
+            self.directory.settle(&mut |_| Fate::Lost);
+        }
+    }
+
+    /// Files that have no name, may not get one back, and are not open.
+    fn forget_unreachable(&mut self) {
+        let files = mem::take(&mut self.files);
+        let used = |id: &Id, file: &Inode| Arc::strong_count(&file.handles) > 1 || self.directory.mentions(*id);
+        self.files = files.into_iter().filter(|(id, file)| used(id, file)).collect();
+    }
+
+    /// Puts a file there that is durable, name and all, and everything pending about names with it.
+    pub(super) fn place(&mut self, name: &str, bytes: Vec<u8>) {
+        self.sync_dir();
+        self.directory.published = true;
+        let id = self.next();
+        self.files.insert(id, Inode::at_rest(name, bytes));
+        self.directory.seen.insert(name.to_owned(), id);
+        self.directory.durable.insert(name.to_owned(), id);
+    }
+
+    /// Takes a file away durably.
+    pub(super) fn take(&mut self, name: &str) -> bool {
+        let there = self.directory.seen.remove(name).is_some();
+        self.sync_dir();
+        self.directory.durable.remove(name);
+        self.forget_unreachable();
+        there
+    }
+}

@@ -1,0 +1,229 @@
+//! The three traits on the simulated disk.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::directory::Id;
+use super::trace::{Failure, Kind};
+use super::{Disk, SimStorage};
+use crate::{Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
+
+/// What an operation is about.
+#[derive(Clone, Copy, Debug)]
+enum Subject<'a> {
+    Directory,
+    Name(&'a str),
+    Two(&'a str, &'a str),
+    File(Id),
+    Range(Id, u64, usize),
+    Length(Id, u64),
+}
+
+impl SimStorage {
+    /// Does one operation: counts it, lets a fault strike, writes the trace.
+    fn call<T>(
+        &self,
+        kind: Kind,
+        subject: Subject<'_>,
+        act: impl FnOnce(&mut Disk) -> Result<T, Failure>,
+    ) -> Result<T, IoError> {
+        self.call_or_spoil(kind, subject, act, |_, _| ())
+    }
+
+    /// The same, where a fault has an effect of its own; it is given the number of bytes to write before it.
+    fn call_or_spoil<T>(
+        &self,
+        kind: Kind,
+        subject: Subject<'_>,
+        act: impl FnOnce(&mut Disk) -> Result<T, Failure>,
+        spoil: impl FnOnce(&mut Disk, u64),
+    ) -> Result<T, IoError> {
+        let mut disk = self.locked();
+        let (first, second) = match subject {
+            Subject::Directory => (String::new(), None),
+            Subject::Name(name) => (name.to_owned(), None),
+            Subject::Two(from, to) => (from.to_owned(), Some(to)),
+            Subject::File(id) | Subject::Range(id, ..) | Subject::Length(id, _) => (disk.label(id), None),
+        };
+        let failed = |error| {
+            let error = IoError::new(kind.operation(), self.path().join(&first), error);
+            if let Subject::Range(_, offset, _) = subject { error.at(offset) } else { error }
+        };
+        if let Some(gone) = disk.gone() {
+            return Err(failed(gone.into()));
+        }
+        disk.recorder.count(kind);
+        let names = [first.as_str(), second.unwrap_or(first.as_str())];
+        let result = match disk.faults.strike(kind, &names) {
+            None => act(&mut disk),
+            Some((failure, after)) => {
+                spoil(&mut disk, after);
+                Err(failure)
+            }
+        };
+        let mut line = kind.word().to_owned();
+        for word in [first.as_str(), second.unwrap_or_default()] {
+            if !word.is_empty() {
+                line.push(' ');
+                line.push_str(word);
+            }
+        }
+        match subject {
+            Subject::Range(_, offset, length) => line.push_str(&format!(" {offset}+{length}")),
+            Subject::Length(_, length) => line.push_str(&format!(" {length}")),
+            _ => {}
+        }
+        if let Err(failure) = &result {
+            line.push_str(" = ");
+            line.push_str(failure.word);
+        }
+        disk.recorder.lines.push(line);
+        result.map_err(|failure| failed(failure.error))
+    }
+
+    fn open(&self, name: &str) -> Result<File, IoError> {
+        self.call(Kind::Open, Subject::Name(name), |disk| {
+            let id = disk.open(name)?;
+            Ok(self.file(disk, id))
+        })
+    }
+
+    fn file(&self, disk: &Disk, id: Id) -> File {
+        File { storage: self.clone(), id, _hold: disk.hold(id) }
+    }
+}
+
+impl Storage for SimStorage {
+    fn path(&self) -> &Path {
+        Path::new("sim")
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        self.call(Kind::List, Subject::Directory, |disk| {
+            let names = disk.directory.seen.keys();
+            Ok(names.map(|name| Entry { name: OsString::from(name), kind: EntryKind::File }).collect())
+        })
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        let file = self.call(Kind::Create, Subject::Name(name), |disk| {
+            let id = disk.create(name)?;
+            Ok(self.file(disk, id))
+        })?;
+        Ok(Arc::new(file))
+    }
+
+    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(self.open(name)?))
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        Ok(Arc::new(self.open(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        self.call(Kind::Rename, Subject::Two(from, to), |disk| disk.rename(from, to))
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        self.call(Kind::Unlink, Subject::Name(name), |disk| disk.unlink(name))
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        let act = |disk: &mut Disk| {
+            disk.sync_dir();
+            Ok(())
+        };
+        self.call_or_spoil(Kind::SyncDir, Subject::Directory, act, |disk, _| disk.spoil_sync_dir())
+    }
+
+    fn sync_parents(&self) -> Result<(), IoError> {
+        self.call(Kind::SyncParents, Subject::Directory, |disk| {
+            disk.directory.published = true;
+            Ok(())
+        })
+    }
+
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        let file = self.call(Kind::Lock, Subject::Name(name), |disk| {
+            let id = disk.lock(name)?;
+            Ok(self.file(disk, id))
+        })?;
+        Ok(Box::new(Locked(file)))
+    }
+}
+
+/// An open file, for writing or reading.
+struct File {
+    storage: SimStorage,
+    id: Id,
+    /// Keeps the file after its name is gone.
+    _hold: Arc<()>,
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimFile").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl File {
+    fn sync(&self, kind: Kind) -> Result<(), IoError> {
+        let spoil = |disk: &mut Disk, _| disk.spoil_sync(self.id);
+        self.storage.call_or_spoil(kind, Subject::File(self.id), |disk| disk.sync(self.id), spoil)
+    }
+}
+
+impl Sink for File {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let subject = Subject::Range(self.id, offset, bytes.len());
+        let act = |disk: &mut Disk| disk.write(self.id, offset, bytes);
+        self.storage.call_or_spoil(Kind::Write, subject, act, |disk, after| {
+            let after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
+            let (part, _) = bytes.split_at(after);
+            // It fails in any case.
+            let _ = disk.write(self.id, offset, part);
+        })
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.sync(Kind::SyncData)
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        self.sync(Kind::SyncAll)
+    }
+
+    fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        self.storage.call(Kind::Preallocate, Subject::Length(self.id, length), |disk| {
+            disk.preallocate(self.id, length)
+        })
+    }
+}
+
+impl Source for File {
+    fn length(&self) -> Result<u64, IoError> {
+        self.storage.call(Kind::Stat, Subject::File(self.id), |disk| {
+            disk.files.get(&self.id).map(|file| file.cache.len() as u64).ok_or_else(Failure::absent)
+        })
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let subject = Subject::Range(self.id, offset, buffer.len());
+        self.storage.call(Kind::Read, subject, |disk| disk.read(self.id, offset, buffer))
+    }
+}
+
+/// A lock; it ends when dropped.
+#[derive(Debug)]
+struct Locked(File);
+
+impl Lock for Locked {}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.0.storage.locked().locks.remove(&self.0.id);
+    }
+}

@@ -1,0 +1,324 @@
+//! The crashable disk: keeps what is durable apart from what is pending, and fails on request.
+//!
+//! A [`SimStorage`] is a directory in memory. Whatever is written, created, renamed or unlinked is seen at once and stays
+//! *pending* until the right sync; a power cut keeps some of what is pending and loses the rest, as its seed decides.
+//! Run your engine on it, cut the power, run your recovery on the disk that is left, and check your promises:
+//!
+//! ```
+//! use wal_io::{Storage, sim::{Fault, SimStorage}};
+//!
+//! let disk = SimStorage::new();
+//! let file = disk.create("a.wal")?;
+//! disk.sync_dir()?;
+//! disk.sync_parents()?;
+//! file.write_at(0, b"promised")?;
+//! file.sync_data()?;
+//! file.write_at(8, b", hoped")?;
+//!
+//! let after = disk.crash(42); // another seed, another outcome; the same seed, the same outcome
+//! assert!(after.read_file("a.wal").unwrap().starts_with(b"promised"));
+//! assert!(file.write_at(0, b"zombie").is_err()); // whoever wrote before the power cut is dead
+//!
+//! after.fail(Fault::parse("fail sync #1 of *.wal with EIO").unwrap());
+//! assert!(after.open_sink("a.wal")?.sync_data().is_err());
+//! # Ok::<(), wal_io::IoError>(())
+//! ```
+//!
+//! To try every crash point, loop: run the workload with [`SimStorage::crash_after`] 0, 1, 2 ... until it comes to its
+//! end, and cut the power after each. To try every outcome of one power cut, decide each of [`SimStorage::pending`]
+//! yourself in [`SimStorage::crash_with`]; a disk that was cut can be cut again, from the same state.
+//!
+//! # What is modelled
+//! - **Bytes.** A write is split at sectors of 512 bytes. Each part survives apart from the others, later ones without
+//!   earlier ones; also of two writes to one sector, which is more than a page cache does. Parts survive whole unless
+//!   [`SimOptions::tear`]. In some crashes a part that was not synced leaves garbage where there was nothing.
+//! - **Lengths** survive apart from bytes: a length ahead of the bytes reads as zeros, bytes beyond the length are cut
+//!   off. A length may have grown only in part.
+//! - **Names.** Each change of a name survives apart from the others and from the file's bytes. A rename leaves the old
+//!   name or the new one, never both or none unless [`SimOptions::split_renames`].
+//! - **The directory** itself vanishes with all that is in it unless its parents were synced.
+//! - **A failed sync** of a file drops what was pending: the pages count as clean, reads still show them, no later sync
+//!   makes them durable, and a power cut takes them. The same bytes written again are pending again.
+//!   What was pending in the directory stays so after a failed [`Storage::sync_dir`], unless [`SimOptions::lose_names`].
+//! - **The death of a process** ([`SimStorage::process_crash`]): nothing is lost, what was pending stays pending.
+//! - **Zombies.** After a crash of either kind the old storage and every handle of it fail with [`Gone`].
+//! - **Faults** ([`Fault`]) and a disk that is full ([`SimStorage::set_capacity`]; files with a name count).
+//!
+//! # What is not modelled
+//! Directories inside the directory, links, names that are not UTF-8, permissions, reads that change what is durable,
+//! the kernel writing pages back before a sync (a crash may keep anything pending, so nothing is missed), and disks that
+//! lie about a sync (use [`SimStorage::corrupt`]).
+
+mod directory;
+mod disk;
+mod fault;
+mod handles;
+mod inode;
+mod pending;
+mod rng;
+#[cfg(test)]
+mod tests;
+mod trace;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use disk::Disk;
+pub use fault::{Fault, FaultError};
+pub use pending::Pending;
+use pending::{Dice, Fate};
+
+use crate::IoError;
+
+/// A directory in memory that can crash; see [the module](self). A clone is the same disk.
+#[derive(Clone)]
+pub struct SimStorage {
+    disk: Arc<Mutex<Disk>>,
+}
+
+/// How cruel the disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SimOptions {
+    /// A sector may be torn at any byte, and garbage may replace durable bytes that were being overwritten. Off by
+    /// default: a sector is old or new.
+    pub tear: bool,
+    /// Parts of a write that were not synced may leave garbage. On by default.
+    pub garbage: bool,
+    /// A rename is two changes that survive apart: both names, or neither, are possible. Off by default.
+    pub split_renames: bool,
+    /// A failed sync of the directory loses the names that were pending: seen, but never durable by a later sync. Off by
+    /// default; they stay pending.
+    pub lose_names: bool,
+    /// With a seed, a random half of what was pending is durable after a failed sync of a file; without, nothing.
+    pub failed_sync_seed: Option<u64>,
+}
+
+impl Default for SimOptions {
+    fn default() -> Self {
+        Self { tear: false, garbage: true, split_renames: false, lose_names: false, failed_sync_seed: None }
+    }
+}
+
+/// Why every operation fails: inside the [`IoError`] that it fails with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Gone {
+    /// The power went ([`SimStorage::crash_after`]).
+    Frozen,
+    /// There was a crash, and another [`SimStorage`] is the disk now.
+    Replaced,
+}
+
+impl Gone {
+    /// Is this why the operation failed?
+    pub fn of(error: &IoError) -> Option<Self> {
+        let cause = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+        cause.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Frozen => "the simulated power is gone",
+            Self::Replaced => "the simulated disk has crashed and was replaced",
+        })
+    }
+}
+
+impl std::error::Error for Gone {}
+
+impl From<Gone> for io::Error {
+    fn from(gone: Gone) -> Self {
+        Self::other(gone)
+    }
+}
+
+impl Disk {
+    fn gone(&self) -> Option<Gone> {
+        match (self.dead, self.recorder.frozen()) {
+            (true, _) => Some(Gone::Replaced),
+            (false, true) => Some(Gone::Frozen),
+            (false, false) => None,
+        }
+    }
+}
+
+impl Default for SimStorage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for SimStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimStorage").finish_non_exhaustive()
+    }
+}
+
+impl SimStorage {
+    /// An empty directory whose parents were not synced yet.
+    pub fn new() -> Self {
+        Self::with_options(SimOptions::default())
+    }
+
+    /// The same, more or less cruel.
+    pub fn with_options(options: SimOptions) -> Self {
+        Self::around(Disk::new(options))
+    }
+
+    fn around(disk: Disk) -> Self {
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Crashes. Each returns the disk that is left; this one is dead, with all its handles, but can be cut again from the
+/// state it died in. Options and capacity carry over; faults, trace, counts and locks do not.
+impl SimStorage {
+    /// Cuts the power; the seed decides what of everything pending survives.
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut dice = Dice::new(seed, self.locked().options);
+        self.cut(&mut |pending| dice.throw(pending))
+    }
+
+    /// Cuts the power; nothing pending survives.
+    pub fn crash_all_lost(&self) -> Self {
+        self.cut(&mut |_| Fate::Lost)
+    }
+
+    /// Cuts the power; everything pending survives. What a failed sync dropped does not.
+    pub fn crash_all_kept(&self) -> Self {
+        self.cut(&mut |_| Fate::Kept)
+    }
+
+    /// Cuts the power; asks for each of [`SimStorage::pending`], in that order, whether it survives.
+    pub fn crash_with(&self, survives: &mut dyn FnMut(&Pending) -> bool) -> Self {
+        // Decided without the disk's lock, so that the caller may look at the disk.
+        let mut kept = self.pending().iter().map(|pending| survives(pending)).collect::<Vec<_>>().into_iter();
+        self.cut(&mut |_| Fate::kept(kept.next().unwrap_or(false)))
+    }
+
+    fn cut(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
+        let mut disk = self.locked();
+        disk.dead = true;
+        Self::around(disk.after_power_cut(decide))
+    }
+
+    /// Ends the process, not the power: reads show what they showed, what was pending is pending, locks are free.
+    pub fn process_crash(&self) -> Self {
+        let mut disk = self.locked();
+        disk.dead = true;
+        Self::around(disk.after_process_crash())
+    }
+
+    /// Everything that the next power cut may keep or lose, in the order in which it was done.
+    pub fn pending(&self) -> Vec<Pending> {
+        self.locked().pending().into_iter().map(|(_, pending)| pending).collect()
+    }
+
+    /// Power goes after `mutations` more mutating operations: all further operations of any kind fail with
+    /// [`Gone::Frozen`] and do nothing. Then crash the disk in one of the ways above.
+    pub fn crash_after(&self, mutations: u64) {
+        let mut disk = self.locked();
+        disk.recorder.limit = Some(disk.recorder.mutations.saturating_add(mutations));
+    }
+
+    /// The power is gone, or there was a crash.
+    pub fn is_frozen(&self) -> bool {
+        self.locked().gone().is_some()
+    }
+}
+
+/// Faults, and what was done.
+impl SimStorage {
+    /// Adds a fault. Of several that are due, the first one added strikes.
+    pub fn fail(&self, fault: Fault) {
+        self.locked().faults.add(fault);
+    }
+
+    /// Removes all faults; what they did stays.
+    pub fn clear_faults(&self) {
+        self.locked().faults.clear();
+    }
+
+    /// How many bytes the files that have a name may have together; a write beyond it writes what fits and fails with
+    /// ENOSPC.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.locked().capacity = bytes;
+    }
+
+    /// Every operation so far, in order: `write 000001.wal 0+512`, `rename a b`, `syncdir = EIO`. Operations after the
+    /// power went are not in it.
+    pub fn trace(&self) -> Vec<String> {
+        self.locked().recorder.lines.clone()
+    }
+
+    /// Empties the trace; the counts stay.
+    pub fn clear_trace(&self) {
+        self.locked().recorder.lines.clear();
+    }
+
+    /// How many operations of each kind there were, failed ones included, by the words of the trace.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        self.locked().recorder.counts.clone()
+    }
+
+    /// How many mutating operations there were, failed ones included: create, write, all syncs, rename, unlink,
+    /// preallocate. A lock is not counted, even where it creates its file.
+    pub fn mutations(&self) -> u64 {
+        self.locked().recorder.mutations
+    }
+
+    /// The directory's parents were synced.
+    pub fn is_published(&self) -> bool {
+        self.locked().directory.published
+    }
+}
+
+/// Looking at the disk, and changing it, from outside: no fault strikes, nothing is traced or counted.
+impl SimStorage {
+    /// What a reader would see.
+    pub fn read_file(&self, name: &str) -> Option<Vec<u8>> {
+        let disk = self.locked();
+        disk.files.get(&disk.find(name)?).map(|file| file.cache.clone())
+    }
+
+    /// The names that a listing would show, sorted.
+    pub fn file_names(&self) -> Vec<String> {
+        self.locked().directory.seen.keys().cloned().collect()
+    }
+
+    /// What is certain to survive a power cut now: nothing, if the directory itself is not.
+    pub fn durable_files(&self) -> BTreeMap<String, Vec<u8>> {
+        let disk = self.locked();
+        let names = disk.directory.durable.iter().filter(|_| disk.directory.published);
+        names.filter_map(|(name, id)| Some((name.clone(), disk.files.get(id)?.durable.clone()))).collect()
+    }
+
+    /// Puts a durable file there, name and all, instead of what was there; all names and the directory become durable.
+    pub fn write_file(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+        self.locked().place(name, bytes.into());
+    }
+
+    /// Takes a file away durably; all other names become durable. False if it was not there.
+    pub fn remove(&self, name: &str) -> bool {
+        self.locked().take(name)
+    }
+
+    /// Changes what readers see of a file, and makes exactly that durable. False if there is no such file.
+    pub fn corrupt(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let mut disk = self.locked();
+        let Some(id) = disk.find(name) else { return false };
+        let Some(file) = disk.files.get_mut(&id) else { return false };
+        file.settle(&mut |_| Fate::Lost);
+        change(&mut file.cache);
+        file.durable.clone_from(&file.cache);
+        true
+    }
+}

@@ -1,0 +1,428 @@
+//! The commit path: from an append to durable bytes.
+//!
+//! Appends are encoded, checksummed and ordered under one mutex, into the buffer of the group that is forming. Whoever waits and
+//! finds nobody at the disk becomes the *leader*: it takes the buffer, writes it in one call, syncs if anybody waits for that, and wakes
+//! the others. What arrives meanwhile forms the next group. A lone writer is its own leader: one write and one sync, in its own thread,
+//! no delay.
+//!
+//! **Invariants** (all of [`State`], under the mutex):
+//! - `durable <= written <= accepted`, in the order of the log; `durable` moves only after a successful sync (PR1).
+//! - at most one leader (`in_flight`), and none while a rotation switches logs (`exclusive`).
+//! - `forming` holds exactly the bytes of the active log between `forming_start` and the encoder's offset.
+//! - after the first failure (`failed`) nothing moves any more.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use tracing::error;
+use wal_format::chunk::HEADER_BYTES;
+use wal_format::control::{Promise, Seal};
+use wal_format::encode::{LogEncoder, PromiseSlot};
+use wal_format::record::Head;
+use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
+use wal_io::Sink;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::record::{Appended, Durability, Position, Record};
+
+/// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
+/// large. A single record may be longer.
+pub const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// A group buffer larger than this, after a huge record, is given back to the system.
+const BUFFER_KEPT_BYTES: usize = 2 * GROUP_BYTES_MAX;
+
+/// Room that a log keeps beside its records: a promise before the next one and the seal, each with the padding before it, and the chunk
+/// header of a record that they push over the end of a block.
+const ROOM_BYTES: u64 = (2 * (HEADER_BYTES + Promise::BYTES) + 2 * (HEADER_BYTES + Seal::BYTES) + 2 * HEADER_BYTES) as u64;
+
+/// The log being written.
+#[derive(Debug)]
+pub(crate) struct ActiveLog {
+    pub(crate) log: LogNumber,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) encoder: LogEncoder,
+    pub(crate) records: u64,
+    pub(crate) seqs: Option<SeqRange>,
+    /// Highest sequence number of each family in it.
+    pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+}
+
+impl ActiveLog {
+    /// What the seal says.
+    pub(crate) fn seal(&self, next_index: Index) -> Seal {
+        let digest = self.encoder.digest().get();
+        Seal { records: self.records, next_index, seqs: self.seqs, digest }
+    }
+}
+
+/// A group at the disk.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    /// Whether its success will make records durable that no promise speaks of yet.
+    will_be_due: bool,
+}
+
+/// Everything that the commit path changes.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) active: ActiveLog,
+    /// Encoded and not yet written.
+    pub(crate) forming: Vec<u8>,
+    /// Offset in the active log of the first byte of `forming`.
+    pub(crate) forming_start: u64,
+    forming_records: u64,
+    /// The place of the promise in `forming`.
+    promise: Option<PromiseSlot>,
+    /// The other buffer.
+    spare: Vec<u8>,
+    /// Index of the next record.
+    pub(crate) next_index: Index,
+    /// Lowest sequence number that may come next.
+    pub(crate) seq_floor: SeqNum,
+    /// Behind everything encoded.
+    pub(crate) accepted: Position,
+    /// Behind everything handed to the system.
+    written: Position,
+    /// The frontier.
+    pub(crate) durable: Position,
+    /// Index of the last record that a promise, or this log's header, says to be durable.
+    pub(crate) promised: Index,
+    /// Records up to this index are waited for at `Synced`.
+    sync_wanted: Index,
+    in_flight: Option<InFlight>,
+    /// A rotation or a close has the log to itself.
+    exclusive: bool,
+    pub(crate) failed: Option<Error>,
+    pub(crate) closed: bool,
+}
+
+/// The commit path of one open log.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    state: Mutex<State>,
+    changed: Condvar,
+    log_bytes: u64,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+}
+
+/// The mutex, held.
+pub(crate) type Guard<'a> = MutexGuard<'a, State>;
+
+/// What [`Commit::accept`] did with a record.
+pub(crate) enum Accepted {
+    /// It is ordered and encoded.
+    Record(Appended),
+    /// The active log has no room for it: rotate, then try again.
+    LogFull(LogNumber),
+}
+
+impl State {
+    /// The state behind a recovery: everything in `active` is durable.
+    pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
+        let index = Index::new(next_index.get().saturating_sub(1));
+        let end = Position { log: active.log, offset: active.encoder.offset(), index };
+        Self {
+            forming: Vec::new(),
+            forming_start: end.offset,
+            forming_records: 0,
+            promise: None,
+            spare: Vec::new(),
+            next_index,
+            seq_floor,
+            accepted: end,
+            written: end,
+            durable: end,
+            promised,
+            sync_wanted: Index::new(0),
+            in_flight: None,
+            exclusive: false,
+            failed: None,
+            closed: false,
+            active,
+        }
+    }
+
+    /// Makes `active` the log being written; everything before it is durable.
+    pub(crate) fn switch(&mut self, active: ActiveLog, header: Vec<u8>) -> ActiveLog {
+        debug_assert!(self.forming.is_empty() && self.durable == self.accepted, "a rotation switches behind a sync");
+        self.forming_start = 0;
+        self.accepted = Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
+        self.written = Position { log: active.log, offset: 0, index: self.accepted.index };
+        // The header states that everything before it is durable: that needs no promise.
+        self.promised = self.durable.index;
+        self.forming = header;
+        mem::replace(&mut self.active, active)
+    }
+
+    fn check(&self) -> Result<()> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::Poisoned { cause: Arc::new(cause.clone()) });
+        }
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Encodes a record that has been checked.
+    fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> Appended {
+        if self.forming_records == 0 {
+            // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group
+            // at the disk will have been synced, or everything will have failed.
+            let due = self.durable.index > self.promised || self.in_flight.is_some_and(|group| group.will_be_due);
+            self.promise = due.then(|| self.active.encoder.reserve_promise(&mut self.forming));
+        }
+        self.active.encoder.record(&mut self.forming, head, families, payload);
+        self.forming_records += 1;
+        self.active.records += 1;
+        self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        for family in families {
+            self.active.families.insert(*family, head.seqs.last());
+        }
+        let offset = self.active.encoder.offset();
+        self.accepted = Position { log: self.active.log, offset, index: head.index };
+        Appended { index: head.index, seqs: head.seqs, position: self.accepted }
+    }
+}
+
+impl Commit {
+    pub(crate) fn new(state: State, log_bytes: u64, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+        Self { state: Mutex::new(state), changed: Condvar::new(), log_bytes, clock, metrics }
+    }
+
+    /// Locks the state. A thread that panicked inside has left it in doubt: that is a failure like a failed write.
+    pub(crate) fn lock(&self) -> Guard<'_> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.failed.get_or_insert(Error::Panicked);
+            self.changed.notify_all();
+            state
+        })
+    }
+
+    fn wait<'a>(&self, state: Guard<'a>) -> Guard<'a> {
+        self.changed.wait(state).unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.failed.get_or_insert(Error::Panicked);
+            state
+        })
+    }
+
+    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
+    pub(crate) fn accept(&self, record: &Record<'_>) -> Result<Accepted> {
+        check_record(record)?;
+        let mut state = self.lock();
+        loop {
+            state.check()?;
+            if state.exclusive {
+                state = self.wait(state);
+            } else if state.forming.len() >= GROUP_BYTES_MAX {
+                // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
+                state = self.lead_or_wait(state);
+            } else {
+                break;
+            }
+        }
+        let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
+        if first < state.seq_floor {
+            return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
+        }
+        let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
+        let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
+        let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
+        let head = Head::new(record.kind, state.next_index, seqs);
+        if state.active.records > 0 {
+            let length = state.active.encoder.record_length(&head, record.families, record.payload.len());
+            let end = state.active.encoder.offset().saturating_add(length).saturating_add(ROOM_BYTES);
+            if end > self.log_bytes {
+                return Ok(Accepted::LogFull(state.active.log));
+            }
+        }
+        let appended = state.encode(&head, record.families, record.payload);
+        state.next_index = next_index;
+        state.seq_floor = next_floor;
+        drop(state);
+        self.metrics.appends.increment(1);
+        self.metrics.append_bytes.increment(record.payload.len() as u64);
+        Ok(Accepted::Record(appended))
+    }
+
+    /// Waits until the record is as durable as `level` says.
+    pub(crate) fn wait_for(&self, index: Index, level: Durability) -> Result<()> {
+        if level == Durability::Buffered {
+            return Ok(());
+        }
+        let mut state = self.lock();
+        loop {
+            let reached = if level == Durability::Synced { state.durable } else { state.written };
+            if reached.index >= index {
+                return Ok(());
+            }
+            // A record that did not get there will not any more.
+            state.check()?;
+            if level == Durability::Synced {
+                state.sync_wanted = state.sync_wanted.max(index);
+            }
+            state = self.lead_or_wait(state);
+        }
+    }
+
+    /// Makes everything accepted so far durable.
+    pub(crate) fn sync(&self) -> Result<Position> {
+        let state = self.lock();
+        state.check()?;
+        let index = state.accepted.index;
+        drop(state);
+        self.wait_for(index, Durability::Synced)?;
+        Ok(self.lock().durable)
+    }
+
+    fn lead_or_wait<'a>(&'a self, state: Guard<'a>) -> Guard<'a> {
+        if state.in_flight.is_some() || state.exclusive { self.wait(state) } else { self.lead(state, false) }
+    }
+
+    /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
+    fn lead<'a>(&'a self, mut state: Guard<'a>, force_sync: bool) -> Guard<'a> {
+        let sync = force_sync || state.sync_wanted > state.durable.index;
+        let target = state.accepted;
+        let spare = mem::take(&mut state.spare);
+        let mut bytes = mem::replace(&mut state.forming, spare);
+        let start = mem::replace(&mut state.forming_start, target.offset);
+        let records = mem::take(&mut state.forming_records);
+        if let Some(slot) = state.promise.take() {
+            // INVARIANT: P1, PR2. Exactly the frontier: what the last successful sync covered, in this log, and so in all before it.
+            let next_index = Index::new(state.durable.index.get() + 1);
+            let promise = Promise { durable_end: state.durable.offset, next_index };
+            state.active.encoder.fill_promise(&mut bytes, slot, &promise);
+            state.promised = state.durable.index;
+        }
+        state.in_flight = Some(InFlight { will_be_due: sync && target.index > state.promised });
+        let sink = Arc::clone(&state.active.sink);
+        drop(state);
+
+        let leader = Leader { commit: self, done: false };
+        let result = self.write(&*sink, start, &bytes, records, sync);
+        let mut state = leader.finish();
+        match result {
+            Ok(()) => {
+                state.written = target;
+                if sync {
+                    // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
+                    state.durable = target;
+                    self.metrics.durable_index.set(target.index.get() as f64);
+                }
+            }
+            Err(cause) => self.fail(&mut state, cause),
+        }
+        bytes.clear();
+        if bytes.capacity() <= BUFFER_KEPT_BYTES {
+            state.spare = bytes;
+        }
+        self.changed.notify_all();
+        state
+    }
+
+    fn write(&self, sink: &dyn Sink, start: u64, bytes: &[u8], records: u64, sync: bool) -> Result<()> {
+        if !bytes.is_empty() {
+            sink.write_at(start, bytes)?;
+            self.metrics.written_bytes.increment(bytes.len() as u64);
+            self.metrics.groups.increment(1);
+            self.metrics.group_records.record(records as f64);
+        }
+        if sync {
+            let begin = self.clock.monotonic();
+            // ORDER: S5. Synced before the frontier moves and anybody is told.
+            sink.sync_data()?;
+            self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
+        }
+        Ok(())
+    }
+
+    /// Nothing is acknowledged any more: after a failed write or sync nothing is known about the file (A5, A6).
+    pub(crate) fn fail(&self, state: &mut State, cause: Error) {
+        error!(error = %cause, "wal.poisoned");
+        self.metrics.poisoned.set(1.0);
+        state.failed.get_or_insert(cause);
+        self.changed.notify_all();
+    }
+
+    /// Gets the log to itself: no leader, no appends, everything accepted durable. [`Exclusive`] gives it back when dropped.
+    pub(crate) fn exclusive(&self) -> Result<Exclusive<'_>> {
+        let mut state = self.lock();
+        loop {
+            state.check()?;
+            if state.exclusive {
+                state = self.wait(state);
+            } else {
+                break;
+            }
+        }
+        state.exclusive = true;
+        let exclusive = Exclusive { commit: self };
+        while state.in_flight.is_some() {
+            state = self.wait(state);
+        }
+        state.check()?;
+        // A header that no record followed yet is made durable too: a seal may come next (PR5).
+        if state.durable < state.accepted {
+            state = self.lead(state, true);
+            state.check()?;
+        }
+        drop(state);
+        Ok(exclusive)
+    }
+}
+
+/// Nobody appends and nobody leads while this is alive.
+#[derive(Debug)]
+pub(crate) struct Exclusive<'a> {
+    commit: &'a Commit,
+}
+
+impl Drop for Exclusive<'_> {
+    fn drop(&mut self) {
+        self.commit.lock().exclusive = false;
+        self.commit.changed.notify_all();
+    }
+}
+
+/// A leader that panics at the disk must not leave the others waiting (S8).
+struct Leader<'a> {
+    commit: &'a Commit,
+    done: bool,
+}
+
+impl<'a> Leader<'a> {
+    fn finish(mut self) -> Guard<'a> {
+        self.done = true;
+        let mut state = self.commit.lock();
+        state.in_flight = None;
+        state
+    }
+}
+
+impl Drop for Leader<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            let mut state = self.commit.lock();
+            state.in_flight = None;
+            self.commit.fail(&mut state, Error::Panicked);
+        }
+    }
+}
+
+/// What the reader would refuse, the writer refuses before a byte is written (A2).
+fn check_record(record: &Record<'_>) -> Result<()> {
+    let families = record.families;
+    let ascending = families.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    let in_range = families.last().is_some_and(|family| *family <= FamilyId::MAX);
+    match record.payload.len() {
+        0 => Err(Error::EmptyRecord),
+        bytes if bytes > PAYLOAD_BYTES_MAX => Err(Error::RecordTooLarge { bytes }),
+        _ if families.len() > RECORD_FAMILIES_MAX || !ascending || !in_range => Err(Error::Families),
+        _ if record.count == 0 => Err(Error::NoSequence),
+        _ => Ok(()),
+    }
+}

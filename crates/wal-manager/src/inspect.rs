@@ -1,0 +1,178 @@
+//! Looking without the lock: nothing is taken, created or changed, whether or not somebody writes.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use wal_format::checkpoint::{Checkpoint, CleanEnd};
+use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
+use wal_io::{IoError, Operation, Storage};
+
+use crate::checkpoint;
+use crate::clock::micros;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::options::Options;
+use crate::recovery::progress::Meter;
+use crate::recovery::stream::{Salvage, Stream};
+use crate::recovery::{self, Plan, RecoveryMode, decide, list};
+use crate::replay::Records;
+use crate::report::{RecoveryReport, Verdict};
+
+/// How often a directory that changes while it is read is read again.
+const ATTEMPTS_MAX: usize = 8;
+
+/// A directory seen without the lock.
+///
+/// A reader without the lock can make nothing durable, so records that nothing proves are marked as such
+/// ([`RecoveredRecord::proven`](crate::RecoveredRecord::proven)).
+#[derive(Debug)]
+pub struct Inspection {
+    report: RecoveryReport,
+    checkpoint: Checkpoint,
+    stream: Stream,
+    proven_below: Index,
+    refusal: Option<Error>,
+}
+
+/// What CHECKPOINT says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointView {
+    /// Identity of the write-ahead log.
+    pub wal_id: WalId,
+    /// Generation of the writer.
+    pub epoch: Epoch,
+    /// Highest log number that exists.
+    pub highest: LogNumber,
+    /// Lowest log number that is live.
+    pub lowest: LogNumber,
+    /// The log that holds the last durable byte, at the time of writing.
+    pub active: LogNumber,
+    /// Index after the last durable record, at the time of writing.
+    pub next_index: Index,
+    /// No later sequence number is below this.
+    pub seq_floor: SeqNum,
+    /// Every live log up to this one has a durable seal.
+    pub sealed_through: LogNumber,
+    /// How the last writer closed, if it closed cleanly.
+    pub clean_end: Option<CleanEnd>,
+    /// Per family, the sequence number up to which everything is flushed.
+    pub flushed: BTreeMap<FamilyId, SeqNum>,
+}
+
+impl Inspection {
+    pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+        let start = options.clock.monotonic();
+        let (mut checkpoint, mut plan, mut fault) = look(&*storage, options)?;
+        // RD1: a writer may have gone on, or deleted a log, while it was read. Only what is found twice in a row, with the same
+        // CHECKPOINT, is damage.
+        for _ in 1..ATTEMPTS_MAX {
+            if plan.findings.is_empty() {
+                break;
+            }
+            let again = look(&*storage, options)?;
+            let same = again.0.version == checkpoint.version && again.1.findings == plan.findings;
+            (checkpoint, plan, fault) = again;
+            if same {
+                break;
+            }
+        }
+        let mut report = recovery::report(&*storage, options, &checkpoint, &plan, fault);
+        report.duration_micros = micros(options.clock.monotonic().saturating_sub(start));
+        let proven_below = plan.proven.next_index.max(checkpoint.next_index);
+        let stream = stream(&*storage, options, &checkpoint, &plan)?;
+        Ok(Self { report, checkpoint, stream, proven_below, refusal: plan.refusal })
+    }
+
+    /// What was found. Nothing is done about it.
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// The records, flushed or not, in order. In strict, default and point-in-time mode everything before the first damage, and then, except in
+    /// point-in-time mode, the damage as an error; in salvage mode everything that can still be read.
+    pub fn records(&self) -> Records {
+        let damaged = self.report.verdict == Verdict::Damaged;
+        let told = matches!(self.report.mode, RecoveryMode::Strict | RecoveryMode::Default);
+        let error = (damaged && told).then(|| Error::Damaged(Arc::new(self.report.clone())));
+        Records::new(self.stream.clone(), None, self.proven_below, None).then_error(self.refusal.clone().or(error))
+    }
+
+    /// What CHECKPOINT says; `None` if it was gone and its content was guessed from the logs, for a salvage.
+    pub fn checkpoint(&self) -> Option<CheckpointView> {
+        let Checkpoint {
+            version,
+            wal_id,
+            epoch,
+            highest,
+            lowest,
+            active,
+            next_index,
+            seq_floor,
+            sealed_through,
+            clean_end,
+            ref flushed,
+            ..
+        } = self.checkpoint;
+        let flushed = flushed.clone();
+        (version > 0).then_some(CheckpointView {
+            wal_id,
+            epoch,
+            highest,
+            lowest,
+            active,
+            next_index,
+            seq_floor,
+            sealed_through,
+            clean_end,
+            flushed,
+        })
+    }
+}
+
+fn look(storage: &dyn Storage, options: &Options) -> Result<(Checkpoint, Plan, Option<String>)> {
+    let listing = list(storage)?;
+    let salvage = options.mode == RecoveryMode::Salvage;
+    let (content, fault) = match checkpoint::load(storage) {
+        Ok(Some(loaded)) => (loaded.content, loaded.fault.map(|fault| fault.to_string())),
+        Ok(None) if listing.logs.is_empty() => {
+            let source = io::Error::new(io::ErrorKind::NotFound, "no CHECKPOINT and no logs: not a log's directory");
+            return Err(IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into());
+        }
+        Ok(None) if salvage => (guess(storage, &listing.logs)?, Some("missing".to_owned())),
+        Ok(None) => return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) }),
+        Err(error @ Error::CheckpointDamaged { .. }) if salvage => {
+            (guess(storage, &listing.logs)?, Some(error.to_string()))
+        }
+        Err(error) => return Err(error),
+    };
+    let plan = decide(storage, &content, listing, &Meter::new(options.on_progress.clone()))?;
+    Ok((content, plan, fault))
+}
+
+/// A CHECKPOINT that lets a salvage read the logs, from the first header that is whole. Its version is 0, which no real one has.
+fn guess(storage: &dyn Storage, logs: &[LogNumber]) -> Result<Checkpoint> {
+    let mut content = Checkpoint::new(WalId::from_bytes([0; 16]));
+    content.version = 0;
+    content.lowest = logs.first().copied().unwrap_or(content.lowest);
+    content.highest = logs.last().copied().unwrap_or_default();
+    content.epoch = Epoch::new(u64::MAX);
+    for &log in logs {
+        if let Some(header) = recovery::read_header(storage, log)? {
+            content.wal_id = header.wal_id;
+            break;
+        }
+    }
+    Ok(content)
+}
+
+fn stream(storage: &dyn Storage, options: &Options, checkpoint: &Checkpoint, plan: &Plan) -> Result<Stream> {
+    let parts = recovery::parts(&plan.prefix);
+    if options.mode != RecoveryMode::Salvage || plan.findings.is_empty() {
+        return Ok(Stream::new(parts, None));
+    }
+    let all = recovery::survey_again(storage, checkpoint, plan)?;
+    let from = Salvage { next_index: Index::new(0), seq_floor: SeqNum::default() };
+    Ok(Stream::new(all, Some(from)))
+}

@@ -1,0 +1,97 @@
+//! The write-ahead log of an LSM storage engine.
+//!
+//! Numbered log files, rotation when the memtable is sealed, deletion by flushed sequence number, recovery of a directory after a
+//! crash, and proof that no acknowledged record is missing.
+//!
+//! ```
+//! use wal_manager::{FamilyId, Wal, WriteBatch};
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("wal");
+//! // Open: takes the lock, decides what to believe, makes it durable.
+//! let recovery = Wal::options(&path).recover()?;
+//! for record in recovery.records() {
+//!     for op in record?.ops()? {
+//!         let _apply_to_the_memtable = op?;
+//!     }
+//! }
+//! // Only now can anything be appended.
+//! let (wal, report) = recovery.finish()?;
+//! assert_eq!(report.records, 0);
+//!
+//! let mut batch = WriteBatch::new();
+//! batch.put(FamilyId::DEFAULT, b"key", b"value")?;
+//! let appended = wal.append(&batch)?; // survives a power cut from here on
+//!
+//! wal.rotate()?; // with the memtable
+//! wal.mark_flushed(FamilyId::DEFAULT, appended.seqs.last())?; // once its table is durable: the old log goes
+//! wal.close()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which call returns after what, and what it survives
+//!
+//! | call | returns after | death of the process | power cut |
+//! | --- | --- | --- | --- |
+//! | [`Wal::append_with`] `Buffered`, [`Wal::submit`] | the record is ordered and encoded in memory | lost | lost |
+//! | [`Wal::append_with`] `Written` | `write` of its group | survives | lost |
+//! | [`Wal::append`] (`Synced`), [`Ticket::wait`] | `write` and `fdatasync` of its group | survives | survives |
+//! | [`Wal::sync`] | `fdatasync` of everything accepted before | survives | survives |
+//! | [`Wal::rotate`] | `fdatasync` of the old log | survives | survives |
+//! | [`Wal::mark_flushed`] | both slots of CHECKPOINT are synced | the mark survives | the mark survives |
+//! | [`Wal::close`] | the seal and CHECKPOINT are synced | survives | survives |
+//!
+//! "Lost" means: may be lost, but only together with everything after it. What recovery finds is always a prefix of what was
+//! appended, and holds every record that was acknowledged at a level that the crash spares.
+//!
+//! # What cannot be proven
+//! The bytes after the last promise of a log that was not closed cleanly: if *they* rot at rest, after the disk confirmed them and before
+//! the next group or [`Wal::close`], recovery sees a torn tail. The first group of a log that is wiped together with its header, before
+//! CHECKPOINT's next update. And a whole directory put back in an older state.
+//!
+//! # Watching it
+//! [`metrics`] has every metric's name; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc` and events for torn tails, damage and
+//! failures. Install recorder and subscriber before you open the log.
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+mod clock;
+mod commit;
+mod error;
+mod inspect;
+pub mod metrics;
+mod names;
+mod options;
+mod read;
+mod record;
+mod recovery;
+mod replay;
+mod report;
+mod retention;
+mod rotate;
+mod ticket;
+mod wal;
+
+pub use wal_format::checkpoint::CleanEnd;
+pub use wal_format::{
+    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op, PAYLOAD_BYTES_MAX,
+    RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
+};
+pub use wal_io as io;
+pub use wal_io::Storage;
+pub use wal_io::fs::FsStorage;
+pub use wal_io::mem::MemStorage;
+
+pub use clock::{Clock, SystemClock};
+pub use commit::GROUP_BYTES_MAX;
+pub use error::{Error, ErrorKind, Result};
+pub use inspect::{CheckpointView, Inspection};
+pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress};
+pub use record::{Appended, Durability, Position, Record};
+pub use recovery::{Recovery, RecoveryMode};
+pub use replay::{RecoveredRecord, Records};
+pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
+pub use retention::{Deletion, LogInfo, LogState};
+pub use rotate::SealedLog;
+pub use ticket::Ticket;
+pub use wal::Wal;

@@ -1,0 +1,158 @@
+//! Every metric of the log: names, units, help texts, buckets, and the handles made at open.
+//!
+//! Install your recorder before you open the log: a handle made before it counts nothing, for ever. `docs/metrics.md` lists what each
+//! one is for.
+
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+/// Label that tells two logs of one process apart; its value is [`Options::name`](crate::Options::name).
+pub const LABEL: &str = "wal";
+
+/// Records accepted.
+pub const APPENDS: &str = "wal_appends_total";
+/// Payload bytes accepted.
+pub const APPEND_BYTES: &str = "wal_append_bytes_total";
+/// Bytes written to logs: payload, envelopes, chunk headers, padding, promises, seals, headers.
+pub const WRITTEN_BYTES: &str = "wal_written_bytes_total";
+/// Successful syncs of logs.
+pub const SYNCS: &str = "wal_syncs_total";
+/// Time of one sync.
+pub const SYNC_SECONDS: &str = "wal_sync_duration_seconds";
+/// Commit groups written.
+pub const GROUPS: &str = "wal_commit_groups_total";
+/// Records in a commit group.
+pub const GROUP_RECORDS: &str = "wal_commit_group_records";
+/// Logs begun after another one.
+pub const ROTATIONS: &str = "wal_rotations_total";
+/// Rotations that failed and left the old log writable.
+pub const ROTATION_FAILURES: &str = "wal_rotation_failures_total";
+/// Seals that could not be written or synced; the log goes on.
+pub const SEAL_FAILURES: &str = "wal_seal_failures_total";
+/// Live logs.
+pub const LOGS: &str = "wal_logs";
+/// Bytes in live logs.
+pub const LIVE_BYTES: &str = "wal_live_bytes";
+/// Logs deleted.
+pub const DELETED_LOGS: &str = "wal_deleted_logs_total";
+/// Unlinks that failed and will be tried again.
+pub const DELETE_FAILURES: &str = "wal_delete_failures_total";
+/// Highest sequence number accepted.
+pub const LAST_SEQ: &str = "wal_last_appended_seq";
+/// Index of the last durable record.
+pub const DURABLE_INDEX: &str = "wal_durable_index";
+/// Updates of CHECKPOINT that failed and will be tried again.
+pub const CHECKPOINT_FAILURES: &str = "wal_checkpoint_failures_total";
+/// 1 after a failure that stopped the log.
+pub const POISONED: &str = "wal_poisoned";
+/// Time of one recovery, until its records can be read.
+pub const RECOVERY_SECONDS: &str = "wal_recovery_duration_seconds";
+/// Records found by recoveries.
+pub const RECOVERED_RECORDS: &str = "wal_recovered_records_total";
+/// Unacknowledged bytes cut off by recoveries.
+pub const RECOVERY_CUT_BYTES: &str = "wal_recovery_cut_bytes_total";
+/// Torn tails found by recoveries: normal after a crash.
+pub const TORN_TAILS: &str = "wal_torn_tails_total";
+/// Damage found by recoveries: never normal.
+pub const DAMAGE: &str = "wal_damage_total";
+
+/// Buckets of [`SYNC_SECONDS`] and [`RECOVERY_SECONDS`]: a fast NVMe sync to a stalled disk.
+pub const SECONDS_BUCKETS: [f64; 16] =
+    [50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 5.0, 10.0];
+/// Buckets of [`GROUP_RECORDS`].
+pub const RECORDS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The handles of one log.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    pub(crate) appends: Counter,
+    pub(crate) append_bytes: Counter,
+    pub(crate) written_bytes: Counter,
+    pub(crate) syncs: Counter,
+    pub(crate) sync_seconds: Histogram,
+    pub(crate) groups: Counter,
+    pub(crate) group_records: Histogram,
+    pub(crate) rotations: Counter,
+    pub(crate) rotation_failures: Counter,
+    pub(crate) seal_failures: Counter,
+    pub(crate) logs: Gauge,
+    pub(crate) live_bytes: Gauge,
+    pub(crate) deleted_logs: Counter,
+    pub(crate) delete_failures: Counter,
+    pub(crate) last_seq: Gauge,
+    pub(crate) durable_index: Gauge,
+    pub(crate) checkpoint_failures: Counter,
+    pub(crate) poisoned: Gauge,
+    pub(crate) recovery_seconds: Histogram,
+    pub(crate) recovered_records: Counter,
+    pub(crate) recovery_cut_bytes: Counter,
+    pub(crate) torn_tails: Counter,
+    pub(crate) damage: Counter,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Registers everything under the label `name`, so that rates start from 0.
+    pub(crate) fn new(name: &str) -> Self {
+        let counter = |metric: &'static str, unit: Unit, help: &'static str| {
+            metrics::describe_counter!(metric, unit, help);
+            let handle = metrics::counter!(metric, LABEL => name.to_owned());
+            handle.increment(0);
+            handle
+        };
+        let gauge = |metric: &'static str, unit: Unit, help: &'static str| {
+            metrics::describe_gauge!(metric, unit, help);
+            let handle = metrics::gauge!(metric, LABEL => name.to_owned());
+            handle.set(0.0);
+            handle
+        };
+        let histogram = |metric: &'static str, unit: Unit, help: &'static str| {
+            metrics::describe_histogram!(metric, unit, help);
+            metrics::histogram!(metric, LABEL => name.to_owned())
+        };
+        Self {
+            appends: counter(APPENDS, Unit::Count, "Records accepted."),
+            append_bytes: counter(APPEND_BYTES, Unit::Bytes, "Payload bytes accepted."),
+            written_bytes: counter(WRITTEN_BYTES, Unit::Bytes, "Bytes written to logs, framing included."),
+            syncs: counter(SYNCS, Unit::Count, "Successful syncs of logs."),
+            sync_seconds: histogram(SYNC_SECONDS, Unit::Seconds, "Time of one sync."),
+            groups: counter(GROUPS, Unit::Count, "Commit groups written."),
+            group_records: histogram(GROUP_RECORDS, Unit::Count, "Records in a commit group."),
+            rotations: counter(ROTATIONS, Unit::Count, "Logs begun after another one."),
+            rotation_failures: counter(
+                ROTATION_FAILURES,
+                Unit::Count,
+                "Rotations that failed and left the old log writable.",
+            ),
+            seal_failures: counter(SEAL_FAILURES, Unit::Count, "Seals that could not be made durable."),
+            logs: gauge(LOGS, Unit::Count, "Live logs."),
+            live_bytes: gauge(LIVE_BYTES, Unit::Bytes, "Bytes in live logs."),
+            deleted_logs: counter(DELETED_LOGS, Unit::Count, "Logs deleted."),
+            delete_failures: counter(DELETE_FAILURES, Unit::Count, "Unlinks that failed and are tried again."),
+            last_seq: gauge(LAST_SEQ, Unit::Count, "Highest sequence number accepted (exact below 2^53)."),
+            durable_index: gauge(DURABLE_INDEX, Unit::Count, "Index of the last durable record (exact below 2^53)."),
+            checkpoint_failures: counter(CHECKPOINT_FAILURES, Unit::Count, "Failed updates of CHECKPOINT."),
+            poisoned: gauge(POISONED, Unit::Count, "1 after a failure that stopped the log."),
+            recovery_seconds: histogram(RECOVERY_SECONDS, Unit::Seconds, "Time of one recovery."),
+            recovered_records: counter(RECOVERED_RECORDS, Unit::Count, "Records found by recoveries."),
+            recovery_cut_bytes: counter(
+                RECOVERY_CUT_BYTES,
+                Unit::Bytes,
+                "Unacknowledged bytes cut off by recoveries.",
+            ),
+            torn_tails: counter(TORN_TAILS, Unit::Count, "Torn tails found by recoveries."),
+            damage: counter(DAMAGE, Unit::Count, "Damage found by recoveries."),
+        }
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.syncs.increment(1);
+        self.sync_seconds.record(took.as_secs_f64());
+    }
+}

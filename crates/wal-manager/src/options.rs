@@ -1,0 +1,185 @@
+//! Options of a log, checked once when it is opened.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use wal_format::WalId;
+use wal_io::Storage;
+use wal_io::fs::FsStorage;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, Result};
+use crate::inspect::Inspection;
+use crate::record::Durability;
+use crate::recovery::{Recovery, RecoveryMode};
+
+/// Size at which a log is closed and the next begun, if the engine does not rotate before: 64 MiB, the memtable of most engines.
+pub const LOG_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Smallest [`Options::log_bytes`]: two blocks, so that a header, a record and a seal always fit.
+pub const LOG_BYTES_MIN: u64 = 64 << 10;
+
+/// Largest [`Options::log_bytes`]: 1 TiB, far from where offsets could overflow.
+pub const LOG_BYTES_MAX: u64 = 1 << 40;
+
+/// How much of a recovery is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes read so far.
+    pub bytes_done: u64,
+    /// Bytes there are to read.
+    pub bytes_total: u64,
+}
+
+/// Called while a recovery reads.
+pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// How to open a log. Begin with [`Wal::options`](crate::Wal::options), end with [`Options::recover`] or [`Options::inspect`].
+#[derive(Clone)]
+#[must_use = "options do nothing until `recover` or `inspect`"]
+pub struct Options {
+    place: Place,
+    pub(crate) name: String,
+    pub(crate) log_bytes: u64,
+    pub(crate) mode: RecoveryMode,
+    pub(crate) durability: Durability,
+    pub(crate) config_fingerprint: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) wal_id: Option<WalId>,
+    pub(crate) on_progress: Option<OnProgress>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Directory(PathBuf),
+    Storage(Arc<dyn Storage>),
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("place", &self.place)
+            .field("name", &self.name)
+            .field("log_bytes", &self.log_bytes)
+            .field("mode", &self.mode)
+            .field("durability", &self.durability)
+            .field("config_fingerprint", &self.config_fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    pub(crate) fn in_directory(path: PathBuf) -> Self {
+        Self::at(Place::Directory(path))
+    }
+
+    pub(crate) fn on_storage(storage: Arc<dyn Storage>) -> Self {
+        Self::at(Place::Storage(storage))
+    }
+
+    fn at(place: Place) -> Self {
+        Self {
+            place,
+            name: "default".to_owned(),
+            log_bytes: LOG_BYTES_DEFAULT,
+            mode: RecoveryMode::Default,
+            durability: Durability::Synced,
+            config_fingerprint: 0,
+            clock: Arc::new(SystemClock::default()),
+            wal_id: None,
+            on_progress: None,
+        }
+    }
+
+    /// Value of the metrics' one label, `wal`, so that two logs in a process differ. Default `default`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Size in bytes at which a log is closed and the next begun: [`LOG_BYTES_MIN`] to [`LOG_BYTES_MAX`], default [`LOG_BYTES_DEFAULT`].
+    /// A log exceeds it only for a single record that is longer, and for what a recovery had to write again.
+    pub fn log_bytes(mut self, bytes: u64) -> Self {
+        self.log_bytes = bytes;
+        self
+    }
+
+    /// What recovery does about a torn tail and about damage. Default [`RecoveryMode::Default`].
+    pub fn mode(mut self, mode: RecoveryMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// What [`Wal::append`](crate::Wal::append) waits for. Default [`Durability::Synced`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// A fingerprint of whatever configuration the records depend on (comparator, merge operator ...). It is stored when the log is
+    /// first opened; opening with another one is an error. 0, the default, means none and is never compared.
+    pub fn config_fingerprint(mut self, fingerprint: u64) -> Self {
+        self.config_fingerprint = fingerprint;
+        self
+    }
+
+    /// Where time comes from.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The identity of a log that is yet to be created, instead of a random one. An existing log keeps its own.
+    pub fn wal_id(mut self, wal_id: WalId) -> Self {
+        self.wal_id = Some(wal_id);
+        self
+    }
+
+    /// Called now and then while recovery reads.
+    pub fn on_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(callback));
+        self
+    }
+
+    /// Opens for writing: takes the lock, reads what there is, decides, makes the unproven tail durable and commits a new epoch. The
+    /// directory and its missing parents are created.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if somebody has it open; damage and its kin, by [`RecoveryMode`]; nothing was changed then, and nobody
+    /// is fenced. Or an option is out of range, or the system fails.
+    ///
+    /// # Durability
+    /// When this returns, everything that the records will hand out is durable, the parents of the directory included.
+    pub fn recover(self) -> Result<Recovery> {
+        self.check()?;
+        let storage: Arc<dyn Storage> = match &self.place {
+            Place::Directory(path) => Arc::new(FsStorage::create(path)?),
+            Place::Storage(storage) => Arc::clone(storage),
+        };
+        Recovery::open(storage, &self)
+    }
+
+    /// Opens for reading only, without the lock: takes nothing, creates nothing and leaves the directory as it is, to the byte, whether or
+    /// not somebody is writing to it.
+    ///
+    /// # Errors
+    /// The directory cannot be read, or is not a log's. Damage is no error here but a verdict in the report, and an error at the
+    /// end of the records.
+    pub fn inspect(self) -> Result<Inspection> {
+        self.check()?;
+        let storage: Arc<dyn Storage> = match &self.place {
+            Place::Directory(path) => Arc::new(FsStorage::open(path)?),
+            Place::Storage(storage) => Arc::clone(storage),
+        };
+        Inspection::open(storage, &self)
+    }
+
+    fn check(&self) -> Result<()> {
+        let allowed = format!("{LOG_BYTES_MIN} to {LOG_BYTES_MAX} bytes are allowed");
+        if !(LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&self.log_bytes) {
+            return Err(Error::InvalidOption { option: "log_bytes", given: self.log_bytes.to_string(), allowed });
+        }
+        Ok(())
+    }
+}

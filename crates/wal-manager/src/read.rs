@@ -1,0 +1,402 @@
+//! Reading one log: from chunks to records, and the search for proof behind damage.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wal_format::chunk::{self, CHUNK_BYTES_MIN, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES};
+use wal_format::control::{Promise, Seal};
+use wal_format::record::{self, Head};
+use wal_format::{BLOCK_BYTES, FamilyId, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
+use wal_io::Source;
+
+use crate::error::Result;
+use crate::report::Reason;
+
+/// How much is read at a time: eight blocks, so that a read costs little beside its checksum and memory stays small.
+const WINDOW_BYTES: usize = 8 * BLOCK_BYTES;
+
+/// A whole record of a log.
+#[derive(Clone, Debug)]
+pub(crate) struct FoundRecord {
+    /// Offset of its first chunk.
+    pub(crate) offset: u64,
+    pub(crate) head: Head,
+    pub(crate) families: Vec<FamilyId>,
+    pub(crate) payload: Bytes,
+}
+
+/// What stands next in a log.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Record(FoundRecord),
+    Promise { at: u64, promise: Promise },
+    Seal { at: u64, seal: Seal },
+    /// Nothing more can be read from here on.
+    Stop(Stop),
+}
+
+/// Why reading stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// At the offset where the caller said.
+    AtEnd,
+    /// At the end of the file, exactly behind a record or a statement.
+    EndOfFile,
+    /// At bytes that make no sense here.
+    Fault(Reason),
+}
+
+/// Reads one log in order. Stops for good at the first fault, unless told to [`LogReader::resync`].
+#[derive(Debug)]
+pub(crate) struct LogReader {
+    source: Arc<dyn Source>,
+    seed: LogSeed,
+    window: Bytes,
+    window_offset: u64,
+    /// Next byte to look at.
+    offset: u64,
+    /// Reading stops here.
+    end: u64,
+    /// Behind the last record or statement that was whole.
+    good_end: u64,
+    digest: Digest,
+    /// Digest at `good_end`.
+    good_digest: Digest,
+    /// `None` right after a resync: any index may follow.
+    next_index: Option<Index>,
+    /// Index of the first record.
+    first_index: Index,
+    seq_floor: SeqNum,
+    seqs: Option<SeqRange>,
+    records: u64,
+    partial: Option<Partial>,
+}
+
+#[derive(Debug)]
+struct Partial {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl LogReader {
+    /// Reads `source` from its first byte to `end`, expecting `first_index` (in a salvage, any index) and sequence numbers from
+    /// `seq_floor` on. The caller has read the header and checked it.
+    pub(crate) fn new(
+        source: Arc<dyn Source>,
+        seed: LogSeed,
+        first_index: Option<Index>,
+        seq_floor: SeqNum,
+        end: u64,
+    ) -> Self {
+        Self {
+            source,
+            seed,
+            window: Bytes::new(),
+            window_offset: 0,
+            offset: 0,
+            end,
+            good_end: 0,
+            digest: Digest::default(),
+            good_digest: Digest::default(),
+            next_index: first_index,
+            first_index: first_index.unwrap_or(Index::FIRST),
+            seq_floor,
+            seqs: None,
+            records: 0,
+            partial: None,
+        }
+    }
+
+    /// Behind the last record or statement that was whole.
+    pub(crate) fn good_end(&self) -> u64 {
+        self.good_end
+    }
+
+    /// Digest of everything before [`LogReader::good_end`].
+    pub(crate) fn good_digest(&self) -> Digest {
+        self.good_digest
+    }
+
+    /// Index after the last record; before the first one, the index expected.
+    pub(crate) fn next_index(&self) -> Index {
+        self.next_index.unwrap_or(self.first_index)
+    }
+
+    /// Sequence numbers read so far.
+    pub(crate) fn seqs(&self) -> Option<SeqRange> {
+        self.seqs
+    }
+
+    /// Records read so far.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Lowest sequence number that may follow.
+    pub(crate) fn seq_floor(&self) -> SeqNum {
+        self.seq_floor
+    }
+
+    /// What stands next.
+    ///
+    /// # Errors
+    /// The file cannot be read: that is never the end of the log.
+    pub(crate) fn next(&mut self) -> Result<Item> {
+        loop {
+            if let Some(stop) = self.skip_padding()? {
+                return Ok(Item::Stop(stop));
+            }
+            let at = self.offset;
+            let bytes = self.fill(at, chunk::room_in_block(at))?;
+            let decoded = match chunk::decode(&self.seed, at, &bytes) {
+                Ok(Chunk { kind, crc, payload }) => (kind, crc, bytes.slice_ref(payload)),
+                Err(ChunkFault::Truncated | ChunkFault::Zeros) if bytes.is_empty() => return self.end_of_file(),
+                Err(fault) => return Ok(Item::Stop(Stop::Fault(fault.into()))),
+            };
+            if let Some(item) = self.accept(at, decoded)? {
+                return Ok(item);
+            }
+        }
+    }
+
+    /// Goes on at the next block behind the fault (salvage), or returns `false` at the end of the file.
+    pub(crate) fn resync(&mut self) -> Result<bool> {
+        let room = chunk::room_in_block(self.offset);
+        self.offset = self.offset.saturating_add(room as u64);
+        self.partial = None;
+        self.next_index = None;
+        Ok(self.offset < self.end && self.offset < self.source.length()?)
+    }
+
+    fn end_of_file(&self) -> Result<Item> {
+        let stop = if self.partial.is_some() { Stop::Fault(ChunkFault::Truncated.into()) } else { Stop::EndOfFile };
+        Ok(Item::Stop(stop))
+    }
+
+    /// Steps over zeros at the end of a block. They are legal where no chunk fits, and where the next block begins with a statement that
+    /// did not fit: statements are never cut into parts.
+    fn skip_padding(&mut self) -> Result<Option<Stop>> {
+        loop {
+            if self.offset >= self.end && self.partial.is_none() {
+                return Ok(Some(Stop::AtEnd));
+            }
+            let room = chunk::room_in_block(self.offset);
+            let bytes = self.fill(self.offset, room)?;
+            if bytes.iter().any(|&byte| byte != 0) {
+                if room < CHUNK_BYTES_MIN {
+                    return Ok(Some(Stop::Fault(ChunkFault::Length { length: 0, limit: 0 }.into())));
+                }
+                return Ok(None);
+            }
+            if bytes.len() < room {
+                // The file ends in zeros: nothing was written here, or nothing is here at all.
+                return Ok(Some(if self.partial.is_some() {
+                    Stop::Fault(ChunkFault::Truncated.into())
+                } else if bytes.is_empty() {
+                    Stop::EndOfFile
+                } else {
+                    Stop::Fault(ChunkFault::Zeros.into())
+                }));
+            }
+            if room >= CHUNK_BYTES_MIN && !self.statement_behind(room)? {
+                return Ok(Some(Stop::Fault(ChunkFault::Zeros.into())));
+            }
+            self.offset = self.offset.saturating_add(room as u64);
+        }
+    }
+
+    /// Whether the next block begins with a chunk that is never cut into parts and is longer than `room`.
+    fn statement_behind(&mut self, room: usize) -> Result<bool> {
+        let at = self.offset.saturating_add(room as u64);
+        let bytes = self.fill(at, BLOCK_BYTES)?;
+        let fits = |chunk: Chunk<'_>| {
+            matches!(chunk.kind, ChunkType::Promise | ChunkType::Seal | ChunkType::Ignorable(_))
+                && chunk.length() > room
+        };
+        Ok(chunk::decode(&self.seed, at, &bytes).is_ok_and(fits))
+    }
+
+    /// Takes in a chunk; gives an item if it completes one.
+    fn accept(&mut self, at: u64, (kind, crc, payload): (ChunkType, u32, Bytes)) -> Result<Option<Item>> {
+        let fault = |reason: Reason| Ok(Some(Item::Stop(Stop::Fault(reason))));
+        let after = at.saturating_add((HEADER_BYTES + payload.len()) as u64);
+        let digest = self.digest.with(kind, crc);
+        let in_record = self.partial.is_some();
+        let whole = match kind {
+            ChunkType::Ignorable(_) => None,
+            ChunkType::Header if at == 0 => None,
+            ChunkType::Promise | ChunkType::Seal if !in_record => None,
+            ChunkType::Full if !in_record => Some((at, payload.clone())),
+            ChunkType::First if !in_record => {
+                self.partial = Some(Partial { offset: at, bytes: payload.to_vec() });
+                None
+            }
+            ChunkType::Middle | ChunkType::Last => {
+                let Some(partial) = &mut self.partial else {
+                    // After a resync, the rest of a record whose beginning is lost.
+                    if self.next_index.is_none() {
+                        (self.offset, self.digest) = (after, digest);
+                        return Ok(None);
+                    }
+                    return fault(Reason::FragmentOrder);
+                };
+                if partial.bytes.len().saturating_add(payload.len()) > RECORD_BYTES_MAX {
+                    return fault(Reason::RecordTooLong);
+                }
+                partial.bytes.extend_from_slice(&payload);
+                if kind == ChunkType::Middle {
+                    None
+                } else {
+                    self.partial.take().map(|partial| (partial.offset, Bytes::from(partial.bytes)))
+                }
+            }
+            _ => return fault(Reason::FragmentOrder),
+        };
+        let item = match (kind, whole) {
+            (ChunkType::Promise, _) => match self.check_promise(at, &payload) {
+                Some(promise) => Some(Item::Promise { at, promise }),
+                None => return fault(Reason::PromiseContradiction),
+            },
+            (ChunkType::Seal, _) => match self.check_seal(&payload) {
+                Some(seal) => Some(Item::Seal { at, seal }),
+                None => return fault(Reason::SealContradiction),
+            },
+            (_, Some((offset, bytes))) => match self.check_record(offset, &bytes) {
+                Ok(record) => Some(Item::Record(record)),
+                Err(reason) => return fault(reason),
+            },
+            _ => None,
+        };
+        (self.offset, self.digest) = (after, digest);
+        if self.partial.is_none() {
+            // A seal is not part of what a successor calls the end.
+            if kind != ChunkType::Seal {
+                (self.good_end, self.good_digest) = (after, digest);
+            }
+        }
+        Ok(item)
+    }
+
+    fn check_promise(&self, at: u64, payload: &[u8]) -> Option<Promise> {
+        let promise = Promise::decode(payload)?;
+        let known = self.next_index.is_none_or(|next| promise.next_index <= next);
+        (promise.durable_end <= at && known).then_some(promise)
+    }
+
+    fn check_seal(&self, payload: &[u8]) -> Option<Seal> {
+        let seal = Seal::decode(payload)?;
+        let Some(next_index) = self.next_index else { return Some(seal) };
+        let found =
+            Seal { records: self.records, next_index, seqs: self.seqs, digest: self.digest.get() };
+        (seal == found).then_some(seal)
+    }
+
+    fn check_record(&mut self, offset: u64, bytes: &Bytes) -> std::result::Result<FoundRecord, Reason> {
+        let record = record::decode(bytes)?;
+        let head = record.head;
+        let resynced = self.next_index.is_none();
+        let expected = self.next_index.unwrap_or(head.index);
+        if head.index != expected {
+            return Err(Reason::IndexGap { expected, found: head.index });
+        }
+        if head.seqs.first() < self.seq_floor {
+            return Err(Reason::SequenceRegression { floor: self.seq_floor, found: head.seqs.first() });
+        }
+        let next = head.index.next().ok_or(Reason::IndexGap { expected, found: head.index })?;
+        if resynced && self.records == 0 {
+            self.first_index = head.index;
+        }
+        self.next_index = Some(next);
+        // The last number of all leaves no floor above it; nothing can follow then, and `append` refuses.
+        self.seq_floor = head.seqs.last().next().unwrap_or(head.seqs.last());
+        self.seqs = Some(self.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        self.records += 1;
+        let families = record.families.collect();
+        Ok(FoundRecord { offset, head, families, payload: bytes.slice_ref(record.payload) })
+    }
+
+    /// Up to `length` bytes from `offset` on, fewer only at the end of the file.
+    fn fill(&mut self, offset: u64, length: usize) -> Result<Bytes> {
+        let have = |window: &Bytes, start: u64| {
+            let from = usize::try_from(offset.checked_sub(start)?).ok()?;
+            (from <= window.len()).then(|| window.slice(from..window.len().min(from.saturating_add(length))))
+        };
+        if let Some(bytes) = have(&self.window, self.window_offset)
+            && bytes.len() == length
+        {
+            return Ok(bytes);
+        }
+        let start = offset - offset % BLOCK_BYTES as u64;
+        let mut bytes = vec![0; WINDOW_BYTES];
+        let read = self.source.read_at(start, &mut bytes)?;
+        bytes.truncate(read);
+        self.window = Bytes::from(bytes);
+        self.window_offset = start;
+        Ok(have(&self.window, start).unwrap_or_default())
+    }
+}
+
+/// What stands behind the place where reading stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Behind {
+    /// The promise that covers most, and where it stands.
+    pub(crate) promise: Option<(u64, Promise)>,
+    /// A seal, and where it stands.
+    pub(crate) seal: Option<(u64, Seal)>,
+    /// Behind the last byte that is not zero.
+    pub(crate) nonzero_end: u64,
+}
+
+impl Behind {
+    /// Whether there is a statement that only a writer who had synced could make.
+    pub(crate) fn has_statement(&self) -> bool {
+        self.promise.is_some() || self.seal.is_some()
+    }
+}
+
+/// Looks for promises and seals from `from` to `end`, at every byte and not only where blocks begin: what follows in the same block
+/// is evidence too. Only a chunk whose checksum is right for its very place counts.
+pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u64) -> Result<Behind> {
+    const LONGEST: usize = HEADER_BYTES + Seal::BYTES;
+    let mut behind = Behind { nonzero_end: from, ..Behind::default() };
+    let mut start = from;
+    let mut bytes = vec![0; WINDOW_BYTES];
+    while start < end {
+        let read = source.read_at(start, &mut bytes)?;
+        let limit = usize::try_from(end - start).map_or(read, |left| left.min(read));
+        let window = bytes.get(..limit).unwrap_or_default();
+        if window.is_empty() {
+            break;
+        }
+        if let Some(last) = window.iter().rposition(|&byte| byte != 0) {
+            behind.nonzero_end = start.saturating_add(last as u64 + 1);
+        }
+        for (position, header) in window.windows(HEADER_BYTES).enumerate() {
+            let &[_, _, _, _, l0, l1, type_byte] = header else { continue };
+            let length = usize::from(u16::from_le_bytes([l0, l1]));
+            let promise = type_byte == ChunkType::Promise.to_byte() && length == Promise::BYTES;
+            let seal = type_byte == ChunkType::Seal.to_byte() && length == Seal::BYTES;
+            if !promise && !seal {
+                continue;
+            }
+            let at = start.saturating_add(position as u64);
+            let place = window.get(position..).unwrap_or_default();
+            let Ok(chunk) = chunk::decode(seed, at, place) else { continue };
+            if let Some(promise) = Promise::decode(chunk.payload).filter(|_| promise) {
+                let most = behind.promise.is_none_or(|(_, best)| best.durable_end <= promise.durable_end);
+                if promise.durable_end <= at && most {
+                    behind.promise = Some((at, promise));
+                }
+            }
+            if let Some(found) = Seal::decode(chunk.payload).filter(|_| seal) {
+                behind.seal = Some((at, found));
+            }
+        }
+        if limit < WINDOW_BYTES {
+            break;
+        }
+        // Windows overlap by the longest statement, so that none is cut in two.
+        start = start.saturating_add((WINDOW_BYTES - LONGEST) as u64);
+    }
+    Ok(behind)
+}

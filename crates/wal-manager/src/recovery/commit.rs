@@ -1,0 +1,335 @@
+//! Rule RC3: the new log with the unproven tail, made durable, and the one CHECKPOINT update that commits to it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use tracing::warn;
+use wal_format::encode::LogEncoder;
+use wal_format::{Epoch, FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
+use wal_io::{IoError, Sink, Storage};
+
+use crate::checkpoint::CheckpointFile;
+use crate::clock::micros;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::options::Options;
+use crate::read::FoundRecord;
+use crate::record::Position;
+use crate::recovery::decide::Plan;
+use crate::recovery::stream::{Next, Part, Salvage, Stream};
+use crate::recovery::{RecoveryMode, survey};
+use crate::report::{LogVerdict, RecoveryReport};
+
+/// Bytes of the tail that are gathered before a write.
+const COPY_BYTES: usize = 1 << 20;
+
+/// The log that recovery began and the writer goes on with.
+#[derive(Debug)]
+pub(crate) struct NewLog {
+    pub(crate) header: FileHeader,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) encoder: LogEncoder,
+    pub(crate) records: u64,
+    pub(crate) seqs: Option<SeqRange>,
+    pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+}
+
+/// A live log before the new one.
+#[derive(Clone, Debug)]
+pub(crate) struct OldLog {
+    pub(crate) log: LogNumber,
+    pub(crate) bytes: u64,
+    pub(crate) records: u64,
+    pub(crate) seqs: Option<SeqRange>,
+    pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    /// Whether its seal is known to be durable.
+    pub(crate) sealed: bool,
+}
+
+/// What recovery hands over.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) new_log: NewLog,
+    pub(crate) old_logs: Vec<OldLog>,
+    /// What replay reads.
+    pub(crate) read: Vec<Part>,
+    pub(crate) next_index: Index,
+    pub(crate) seq_floor: SeqNum,
+    /// Files that could not be removed yet.
+    pub(crate) unlink_later: Vec<String>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// The system failed; the directory is as it was, but for a leftover that the next recovery recognises.
+pub(crate) fn commit(
+    storage: &Arc<dyn Storage>,
+    checkpoint: &CheckpointFile,
+    options: &Options,
+    plan: Plan,
+    report: &mut RecoveryReport,
+) -> Result<Committed> {
+    let content = checkpoint.content();
+    let epoch = content.epoch.next().ok_or(Error::Exhausted("epoch"))?;
+    // INVARIANT: RC2. One more than the highest on the disk and in CHECKPOINT; never a prepared file.
+    let log = plan.highest.next().ok_or(Error::Exhausted("log"))?;
+    let salvage = options.mode == RecoveryMode::Salvage && !plan.findings.is_empty();
+    quarantine_copies(&**storage, &plan, epoch, report)?;
+
+    let mut header = FileHeader::new(content.wal_id, log, epoch, plan.proven.next_index, plan.proven.seq_floor);
+    header.predecessor = plan.proven.link;
+    header.config_fingerprint = options.config_fingerprint.max(content.config_fingerprint);
+    header.created_micros = micros(options.clock.wall());
+    let mut copy = Copy::begin(&**storage, header)?;
+    // The unproven tail, with the same indices.
+    let tail = Stream::new(super::parts(&plan.prefix), None);
+    copy.all(&tail, plan.proven.next_index, None)?;
+    if salvage {
+        let behind = survey_again(&**storage, &content, &plan)?;
+        let from = Salvage { next_index: copy.next_index, seq_floor: copy.seq_floor };
+        let expected = copy.all(&Stream::new(behind, Some(from)), copy.next_index, Some(report))?;
+        if expected < content.next_index {
+            report.holes.push((expected.get(), content.next_index.get() - 1));
+        }
+    }
+    copy.write()?;
+    // ORDER: RC3. The new log is durable, bytes and name, before CHECKPOINT knows of its epoch: a crash before leaves a leftover that
+    // is removed, a crash after leaves a whole log.
+    copy.sink.sync_all()?;
+    storage.sync_dir()?;
+
+    let end = Position { log, offset: copy.encoder.offset(), index: before(copy.next_index) };
+    let live: Vec<&survey::Walked> = plan.prefix.iter().filter(|old| is_live(&plan, old.log)).collect();
+    // A seal that can be read may be in the cache only: what CHECKPOINT did not know to be sealed, it does not learn here.
+    let sealed = live.iter().take_while(|old| old.seal.is_some()).last();
+    let sealed_through = sealed.map_or(LogNumber::default(), |old| old.log).min(content.sealed_through);
+    let lowest = live.first().map_or(log, |old| old.log);
+    let seq_floor = plan.seq_floor.max(copy.seq_floor);
+    // ORDER: RC3, CK3. Both slots are durable before an unproven record is handed out, anything is appended or promised, or any file is
+    // removed: the recovery that comes after a crash decides as this one did, or goes on from what this one made durable.
+    checkpoint.update(
+        || (end, seq_floor),
+        |content| {
+            content.epoch = epoch;
+            content.highest = log;
+            content.lowest = lowest;
+            content.clean_end = None;
+            content.sealed_through = sealed_through;
+            content.config_fingerprint = header.config_fingerprint;
+        },
+    )?;
+
+    let unlink_later = remove(&**storage, &plan, epoch, report);
+    report.new_log = Some(log);
+    report.epoch = epoch;
+    report.rewritten_records = copy.records;
+    report.next_index = copy.next_index;
+    report.records = plan.proven.next_index.get().saturating_sub(report.first_index.get()) + copy.records;
+    let mut read: Vec<Part> = live.iter().map(|old| Part::of(old, old.good_end)).collect();
+    if let (Some(last), Some(link)) = (read.last_mut(), plan.proven.link) {
+        // The rest of it stands in the new log.
+        last.end = link.end;
+    }
+    let old_logs = live.iter().map(|old| OldLog::of(old, sealed_through)).collect();
+    let source = storage.open_source(&names::log_name(log))?;
+    read.push(Part::with_header(source, copy.seed, &header, copy.encoder.offset()));
+    let Copy { sink, encoder, next_index, records, seqs, families, .. } = copy;
+    let new_log = NewLog { header, sink, encoder, records, seqs, families };
+    Ok(Committed { new_log, old_logs, read, next_index, seq_floor, unlink_later })
+}
+
+/// Whether a log stays on the chain: it holds the last proven byte, or lies before it.
+fn is_live(plan: &Plan, log: LogNumber) -> bool {
+    plan.proven.link.is_some_and(|link| log <= link.log)
+}
+
+fn before(next: Index) -> Index {
+    Index::new(next.get().saturating_sub(1))
+}
+
+impl OldLog {
+    fn of(walked: &survey::Walked, sealed_through: LogNumber) -> Self {
+        Self {
+            log: walked.log,
+            bytes: walked.length,
+            records: walked.records,
+            seqs: walked.seqs,
+            families: walked.families.clone(),
+            sealed: walked.log <= sealed_through,
+        }
+    }
+}
+
+/// A new log that takes records over.
+struct Copy {
+    sink: Arc<dyn Sink>,
+    seed: LogSeed,
+    encoder: LogEncoder,
+    buffer: Vec<u8>,
+    written: u64,
+    next_index: Index,
+    seq_floor: SeqNum,
+    records: u64,
+    seqs: Option<SeqRange>,
+    families: BTreeMap<FamilyId, SeqNum>,
+}
+
+impl Copy {
+    fn begin(storage: &dyn Storage, header: FileHeader) -> Result<Self> {
+        let sink = storage.create(&names::log_name(header.log))?;
+        let seed = LogSeed::new(header.wal_id, header.log);
+        let mut encoder = LogEncoder::new(seed);
+        let mut buffer = Vec::new();
+        encoder.header(&mut buffer, &header);
+        Ok(Self {
+            sink,
+            seed,
+            encoder,
+            buffer,
+            written: 0,
+            next_index: header.first_index,
+            seq_floor: header.seq_floor,
+            records: 0,
+            seqs: None,
+            families: BTreeMap::new(),
+        })
+    }
+
+    /// Takes over everything in `stream` from index `from` on. For a salvage, `holes` gets what is missing, and records get new
+    /// indices; otherwise they keep theirs. Returns the index after the last that was found.
+    fn all(&mut self, stream: &Stream, from: Index, mut holes: Option<&mut RecoveryReport>) -> Result<Index> {
+        let mut reading = stream.read();
+        let mut expected = from;
+        loop {
+            match reading.next()? {
+                Next::Record(_, record) if record.head.index < from => {}
+                Next::Record(_, record) => {
+                    let found = record.head.index;
+                    if let Some(report) = &mut holes
+                        && found > expected
+                    {
+                        report.holes.push((expected.get(), found.get() - 1));
+                    }
+                    expected = found.next().unwrap_or(found);
+                    self.record(record)?;
+                }
+                Next::Changed(log, offset, reason) => {
+                    return Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) });
+                }
+                Next::End => return Ok(expected),
+            }
+        }
+    }
+
+    fn record(&mut self, record: FoundRecord) -> Result<()> {
+        let mut head = record.head;
+        head.index = self.next_index;
+        self.encoder.record(&mut self.buffer, &head, &record.families, &record.payload);
+        self.next_index = head.index.next().ok_or(Error::Exhausted("index"))?;
+        self.seq_floor = head.seqs.last().next().unwrap_or(head.seqs.last());
+        self.records += 1;
+        self.seqs = Some(self.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        for family in record.families {
+            self.families.insert(family, head.seqs.last());
+        }
+        if self.buffer.len() >= COPY_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.sink.write_at(self.written, &self.buffer)?;
+        self.written = self.encoder.offset();
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// Everything that may hold records behind the prefix, for a salvage: logs of the chain, and logs whose header is gone.
+pub(crate) fn survey_again(
+    storage: &dyn Storage,
+    content: &wal_format::checkpoint::Checkpoint,
+    plan: &Plan,
+) -> Result<Vec<Part>> {
+    let wanted = |verdict| matches!(verdict, LogVerdict::Clean | LogVerdict::TornTail | LogVerdict::Damaged);
+    let mut parts = Vec::new();
+    for report in plan.reports.iter().filter(|report| wanted(report.verdict)) {
+        let file = survey::open_log(storage, content, report.log)?;
+        let end = file.length;
+        let seq_floor = SeqNum::default();
+        parts.push(Part { log: file.log, source: file.source, seed: file.seed, first_index: None, seq_floor, end });
+    }
+    Ok(parts)
+}
+
+/// Copies each damaged log that stays on the chain, before anything is decided for good: its damaged part will be deleted with it one day.
+fn quarantine_copies(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut RecoveryReport) -> Result<()> {
+    let damaged = plan.findings.iter().map(|finding| finding.log).filter(|log| is_live(plan, *log));
+    for log in damaged {
+        let source = match storage.open_source(&names::log_name(log)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let name = names::quarantine_name(log, epoch.get());
+        unlink_if_there(storage, &name)?;
+        let sink = storage.create(&name)?;
+        let mut bytes = vec![0; COPY_BYTES];
+        let mut offset = 0;
+        loop {
+            let read = source.read_at(offset, &mut bytes)?;
+            sink.write_at(offset, bytes.get(..read).unwrap_or_default())?;
+            offset += read as u64;
+            if read < bytes.len() {
+                break;
+            }
+        }
+        // ORDER: V4. The copy is durable before CHECKPOINT ends the log before its damage.
+        sink.sync_all()?;
+        storage.sync_dir()?;
+        report.quarantined.push(name);
+    }
+    Ok(())
+}
+
+/// Removes what is not live any more, after the commit. What cannot be removed is tried again later; it does no harm.
+fn remove(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut RecoveryReport) -> Vec<String> {
+    let mut later = Vec::new();
+    let damaged = !plan.findings.is_empty();
+    for log in &plan.reports {
+        let name = names::log_name(log.log);
+        let holds_nothing = matches!(
+            log.verdict,
+            LogVerdict::Prepared | LogVerdict::Leftover | LogVerdict::Deleted | LogVerdict::Abandoned
+        );
+        if log.verdict == LogVerdict::Missing || (is_live(plan, log.log) && !holds_nothing) {
+            continue;
+        }
+        // ORDER: RC3. Only now is anything removed: its records stand in the new log and CHECKPOINT knows of it.
+        let done = if damaged && !holds_nothing {
+            let aside = names::quarantine_name(log.log, epoch.get());
+            storage.rename(&name, &aside).map(|()| report.quarantined.push(aside))
+        } else {
+            storage.unlink(&name).map(|()| report.removed.push(name.clone()))
+        };
+        if let Err(error) = done {
+            note(&error);
+            later.push(name);
+        }
+    }
+    // Names that come back after a crash are removed by the next recovery, so a failure here harms nobody.
+    if let Err(error) = storage.sync_dir() {
+        note(&error);
+    }
+    later
+}
+
+fn note(error: &IoError) {
+    warn!(%error, "wal.remove_failed");
+}
+
+fn unlink_if_there(storage: &dyn Storage, name: &str) -> Result<()> {
+    match storage.unlink(name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,252 @@
+//! Opening a directory: what is there, what to believe, and the one durable step that commits to it.
+//!
+//! The order is rule RC3's: read and decide; write the believed CHECKPOINT slot again; create the new log, header first, then the
+//! unproven tail with the same indices; sync it and the directory; CHECKPOINT with the new epoch in both slots. Only then is anything
+//! handed out, appended, promised or removed. A crash at any step leaves either the old state or the new one, and what is left of an
+//! unfinished attempt is recognised by its epoch and removed (RC4).
+
+mod commit;
+mod decide;
+pub(crate) mod progress;
+pub(crate) mod stream;
+mod survey;
+mod table;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{info, info_span, warn};
+use wal_format::{FamilyId, SeqNum, WalId};
+use wal_io::{Lock, Storage};
+
+pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
+pub(crate) use decide::{Plan, decide};
+pub(crate) use survey::{Walked, list, read_header};
+
+use crate::checkpoint::{self, CheckpointFile};
+use crate::clock::micros;
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::names;
+use crate::options::Options;
+use crate::recovery::progress::Meter;
+use crate::recovery::stream::{Part, Stream};
+use crate::replay::Records;
+use crate::report::{LogVerdict, RecoveryReport, Verdict};
+use crate::wal::{Parts, Wal};
+
+/// What recovery does about a torn tail and about damage. In every mode the old bytes stay where they are or are kept aside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+pub enum RecoveryMode {
+    /// Anything but a clean end refuses. For a directory that is known to have been closed.
+    Strict,
+    /// A torn tail, which nobody was promised, is cut. Damage, a missing or a foreign log refuses. Loses nothing that was
+    /// acknowledged as synced.
+    #[default]
+    Default,
+    /// Stops at the first damage and keeps everything before it. What lies behind is reported and kept aside, not replayed.
+    PointInTime,
+    /// Skips damage, goes on at the next block, and reports every hole. Replay is no prefix then. What is found behind the first hole is
+    /// written again into the new log, under new indices.
+    Salvage,
+}
+
+/// An opened directory whose records are to be replayed. Nothing can be appended yet: the [`Wal`] comes out of [`Recovery::finish`].
+///
+/// # Durability
+/// Everything that [`Recovery::records`] hands out is durable: bytes of which that was not proven were written again and synced
+/// before this value existed.
+#[derive(Debug)]
+pub struct Recovery {
+    parts: Parts,
+    report: RecoveryReport,
+    stream: Stream,
+    replayed: Arc<AtomicBool>,
+}
+
+impl Recovery {
+    pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+        let span = info_span!("wal.recover", path = %storage.path().display(), mode = ?options.mode);
+        let _entered = span.enter();
+        let start = options.clock.monotonic();
+        let metrics = Metrics::new(&options.name);
+        let lock = take_lock(&*storage)?;
+        let listing = list(&*storage)?;
+        let loaded = checkpoint::load(&*storage)?;
+        if loaded.is_none() && !listing.logs.is_empty() {
+            return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
+        }
+        let fault = loaded.as_ref().and_then(|loaded| loaded.fault).map(|fault| fault.to_string());
+        let (plan, file) = match &loaded {
+            None => {
+                let wal_id = options.wal_id.map_or_else(random_id, Ok)?;
+                let file = CheckpointFile::create(&*storage, wal_id, options.config_fingerprint)?;
+                (decide(&*storage, &file.content(), listing, &Meter::default())?, file)
+            }
+            Some(loaded) => {
+                let plan = decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?;
+                let found = loaded.content.config_fingerprint;
+                let expected = options.config_fingerprint;
+                if expected != 0 && found != 0 && expected != found {
+                    return Err(Error::ConfigMismatch { expected, found });
+                }
+                let report = report(&*storage, options, &loaded.content, &plan, fault.clone());
+                count(&metrics, &report);
+                refuse(&plan, report)?;
+                // Nothing was changed so far: an open that is refused leaves the directory as it was.
+                (plan, CheckpointFile::adopt(&*storage, loaded)?)
+            }
+        };
+        let before = file.content();
+        let mut report = report(&*storage, options, &before, &plan, fault);
+        let committed = commit::commit(&storage, &file, options, plan, &mut report)?;
+        let duration = options.clock.monotonic().saturating_sub(start);
+        finished(&metrics, &mut report, duration);
+        let stream = Stream::new(committed.read.clone(), None);
+        let parts = Parts::new(storage, options, metrics, lock, file, committed);
+        Ok(Self { parts, report, stream, replayed: Arc::new(AtomicBool::new(false)) })
+    }
+
+    /// What was found and done.
+    pub fn report(&self) -> &RecoveryReport {
+        &self.report
+    }
+
+    /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
+    /// with the logs. May be called again; each call begins anew.
+    pub fn records(&self) -> Records {
+        let flushed = self.parts.checkpoint.content().flushed;
+        Records::new(self.stream.clone(), Some(flushed), self.report.next_index, Some(Arc::clone(&self.replayed)))
+    }
+
+    /// The sequence number up to which everything of `family` is flushed.
+    pub fn flushed(&self, family: FamilyId) -> Option<SeqNum> {
+        self.parts.checkpoint.content().flushed.get(&family).copied()
+    }
+
+    /// The log, ready for appends.
+    ///
+    /// # Errors
+    /// [`Error::ReplayIncomplete`] if [`Recovery::records`] was not read to its end.
+    pub fn finish(self) -> Result<(Wal, RecoveryReport)> {
+        // Acquire pairs with the release of the iterator that ended, on whatever thread.
+        if !self.replayed.load(Ordering::Acquire) {
+            return Err(Error::ReplayIncomplete);
+        }
+        self.finish_without_replay()
+    }
+
+    /// The log, ready for appends, for a caller that has no state to rebuild (a tool that only appends or deletes).
+    ///
+    /// # Errors
+    /// None today; the signature leaves room.
+    pub fn finish_without_replay(self) -> Result<(Wal, RecoveryReport)> {
+        Ok((Wal::start(self.parts), self.report))
+    }
+}
+
+/// Takes the lock, before anything else is touched.
+fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
+    storage.lock(names::LOCK).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => Error::Locked { path: storage.path().join(names::LOCK) },
+        _ => error.into(),
+    })
+}
+
+fn random_id() -> Result<WalId> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        let source = std::io::Error::other(error.to_string());
+        wal_io::IoError::new(wal_io::Operation::Read, "the system's random numbers", source)
+    })?;
+    Ok(WalId::from_bytes(bytes))
+}
+
+/// What the plan says, before anything is done.
+pub(crate) fn report(
+    storage: &dyn Storage,
+    options: &Options,
+    checkpoint: &wal_format::checkpoint::Checkpoint,
+    plan: &Plan,
+    checkpoint_fault: Option<String>,
+) -> RecoveryReport {
+    let torn = plan.reports.iter().any(|log| log.verdict == LogVerdict::TornTail);
+    let verdict = match (plan.findings.is_empty(), torn) {
+        (false, _) => Verdict::Damaged,
+        (true, true) => Verdict::TornTail,
+        (true, false) => Verdict::Clean,
+    };
+    let first_index = plan.prefix.first().map_or(plan.next_index, |log| log.header.first_index);
+    let seqs = plan.prefix.iter().filter_map(|log| log.seqs).reduce(|all, seqs| all.union(seqs));
+    RecoveryReport {
+        verdict,
+        mode: options.mode,
+        path: storage.path().to_owned(),
+        logs: plan.reports.clone(),
+        findings: plan.findings.clone(),
+        records: plan.prefix.iter().map(|log| log.records).sum(),
+        first_index,
+        next_index: plan.next_index,
+        seqs,
+        cut_bytes: plan.cut_bytes,
+        rewritten_records: 0,
+        holes: Vec::new(),
+        new_log: None,
+        removed: Vec::new(),
+        quarantined: Vec::new(),
+        checkpoint_fault,
+        other_files: plan.others.clone(),
+        epoch: checkpoint.epoch,
+        duration_micros: 0,
+    }
+}
+
+/// Whether the mode lets recovery go on.
+fn refuse(plan: &Plan, report: RecoveryReport) -> Result<()> {
+    if let Some(refusal) = &plan.refusal {
+        return Err(refusal.clone());
+    }
+    let mode = report.mode;
+    match report.verdict {
+        Verdict::Damaged if matches!(mode, RecoveryMode::Strict | RecoveryMode::Default) => {
+            Err(Error::Damaged(Arc::new(report)))
+        }
+        Verdict::TornTail if mode == RecoveryMode::Strict => Err(Error::NotClean(Arc::new(report))),
+        _ => Ok(()),
+    }
+}
+
+/// Counts and logs what was found, also when the open is refused.
+fn count(metrics: &Metrics, report: &RecoveryReport) {
+    metrics.damage.increment(report.findings.len() as u64);
+    for finding in &report.findings {
+        warn!(log = finding.log.get(), offset = finding.offset, reason = %finding.reason, "wal.damage");
+    }
+    for log in report.logs.iter().filter(|log| log.verdict == LogVerdict::TornTail) {
+        metrics.torn_tails.increment(1);
+        let reason = log.reason.as_ref().map(ToString::to_string).unwrap_or_default();
+        warn!(log = log.log.get(), offset = log.offset, cut_bytes = log.cut_bytes, reason, "wal.torn_tail");
+    }
+}
+
+fn finished(metrics: &Metrics, report: &mut RecoveryReport, duration: Duration) {
+    report.duration_micros = micros(duration);
+    metrics.recovery_seconds.record(duration.as_secs_f64());
+    metrics.recovered_records.increment(report.records);
+    metrics.recovery_cut_bytes.increment(report.cut_bytes);
+    info!(
+        records = report.records,
+        next_index = report.next_index.get(),
+        cut_bytes = report.cut_bytes,
+        rewritten = report.rewritten_records,
+        epoch = report.epoch.get(),
+        "wal.recovered"
+    );
+}
+
+/// The logs of the prefix as the stream reads them, each up to its good end.
+pub(crate) fn parts(prefix: &[Walked]) -> Vec<Part> {
+    prefix.iter().map(|walked| Part::of(walked, walked.good_end)).collect()
+}

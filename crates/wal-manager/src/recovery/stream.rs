@@ -1,0 +1,141 @@
+//! Records of several logs, one after the other, with bounded memory.
+
+use std::sync::Arc;
+
+use wal_format::header::FileHeader;
+use wal_format::{Index, LogNumber, LogSeed, SeqNum};
+use wal_io::Source;
+
+use crate::error::Result;
+use crate::read::{FoundRecord, Item, LogReader, Stop};
+use crate::recovery::survey::Walked;
+use crate::report::Reason;
+
+/// A log to read, from its first byte to `end`.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) log: LogNumber,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) seed: LogSeed,
+    /// `None` in a salvage: whatever comes first.
+    pub(crate) first_index: Option<Index>,
+    pub(crate) seq_floor: SeqNum,
+    pub(crate) end: u64,
+}
+
+impl Part {
+    /// A log of the chain up to `end`.
+    pub(crate) fn of(walked: &Walked, end: u64) -> Self {
+        Self::with_header(Arc::clone(&walked.source), walked.seed, &walked.header, end)
+    }
+
+    /// A log by its header.
+    pub(crate) fn with_header(source: Arc<dyn Source>, seed: LogSeed, header: &FileHeader, end: u64) -> Self {
+        let (first_index, seq_floor) = (Some(header.first_index), header.seq_floor);
+        Self { log: header.log, source, seed, first_index, seq_floor, end }
+    }
+
+    fn reader(&self) -> LogReader {
+        LogReader::new(Arc::clone(&self.source), self.seed, self.first_index, self.seq_floor, self.end)
+    }
+}
+
+/// What a stream gives.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Record(LogNumber, FoundRecord),
+    /// A part ends before its `end`: it was whole when it was surveyed.
+    Changed(LogNumber, u64, Reason),
+    End,
+}
+
+/// Reads parts in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    parts: Arc<[Part]>,
+    salvage: Option<Salvage>,
+}
+
+/// Where salvage begins to skip damage: everything before is a prefix.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Salvage {
+    /// Index after the prefix.
+    pub(crate) next_index: Index,
+    /// Sequence number after the prefix.
+    pub(crate) seq_floor: SeqNum,
+}
+
+impl Stream {
+    /// Reads `parts` in order; with `salvage`, goes on at the next block behind a fault, and hands out only what grows.
+    pub(crate) fn new(parts: Vec<Part>, salvage: Option<Salvage>) -> Self {
+        Self { parts: parts.into(), salvage }
+    }
+
+    /// Begins at the first part.
+    pub(crate) fn read(&self) -> Reading {
+        Reading { stream: self.clone(), part: 0, reader: None, salvage: self.salvage }
+    }
+}
+
+/// A stream being read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    stream: Stream,
+    part: usize,
+    reader: Option<LogReader>,
+    salvage: Option<Salvage>,
+}
+
+impl Reading {
+    /// What comes next; after [`Next::End`] and [`Next::Changed`], nothing.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn next(&mut self) -> Result<Next> {
+        while let Some(part) = self.stream.parts.get(self.part) {
+            let (log, end) = (part.log, part.end);
+            let reader = self.reader.get_or_insert_with(|| part.reader());
+            let item = reader.next()?;
+            let good_end = reader.good_end();
+            match item {
+                Item::Record(record) if grows(&mut self.salvage, &record) => return Ok(Next::Record(log, record)),
+                Item::Record(_) | Item::Promise { .. } => {}
+                Item::Stop(Stop::Fault(_)) if self.salvage.is_some() => {
+                    if !reader.resync()? {
+                        self.next_part();
+                    }
+                }
+                Item::Stop(Stop::Fault(reason)) => return Ok(self.changed(log, good_end, reason)),
+                Item::Stop(Stop::AtEnd | Stop::EndOfFile) | Item::Seal { .. } => {
+                    if self.salvage.is_none() && good_end < end {
+                        let reason = Reason::Short { expected: end, found: good_end };
+                        return Ok(self.changed(log, good_end, reason));
+                    }
+                    self.next_part();
+                }
+            }
+        }
+        Ok(Next::End)
+    }
+
+    fn changed(&mut self, log: LogNumber, at: u64, reason: Reason) -> Next {
+        self.part = usize::MAX;
+        Next::Changed(log, at, reason)
+    }
+
+    fn next_part(&mut self) {
+        self.part = self.part.saturating_add(1);
+        self.reader = None;
+    }
+}
+
+/// In a salvage only what goes on counts: a copy of a record that a recovery wrote again is not handed out twice.
+fn grows(salvage: &mut Option<Salvage>, record: &FoundRecord) -> bool {
+    let Some(salvage) = salvage else { return true };
+    let grows = record.head.index >= salvage.next_index && record.head.seqs.first() >= salvage.seq_floor;
+    if grows {
+        salvage.next_index = record.head.index.next().unwrap_or(record.head.index);
+        salvage.seq_floor = record.head.seqs.last().next().unwrap_or(record.head.seqs.last());
+    }
+    grows
+}

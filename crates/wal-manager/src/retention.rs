@@ -1,0 +1,219 @@
+//! Which logs are still needed, and the deletion of those that are not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::{info, info_span, warn};
+use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
+
+use crate::commit::ActiveLog;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::recovery::OldLog;
+use crate::wal::Inner;
+
+/// What a log is at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LogState {
+    /// Being written.
+    Active,
+    /// Not written any more; its seal is not known to be durable.
+    Closed,
+    /// Closed with a durable seal.
+    Sealed,
+}
+
+/// A live log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogInfo {
+    /// Its number.
+    pub log: LogNumber,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How many records it holds.
+    pub records: u64,
+    /// Their sequence numbers.
+    pub seqs: Option<SeqRange>,
+    /// The highest sequence number of each family in it.
+    pub families: BTreeMap<FamilyId, SeqNum>,
+    /// What it is at the moment.
+    pub state: LogState,
+}
+
+/// What a call to [`Wal::mark_flushed`](crate::Wal::mark_flushed) deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deletion {
+    /// The logs, oldest first.
+    pub deleted: Vec<LogNumber>,
+    /// Their length in bytes.
+    pub bytes: u64,
+    /// Files that are not needed and could not be removed; the next call tries again.
+    pub retry: usize,
+}
+
+/// The logs behind the active one. `deletion` is always taken before `old`.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    /// Oldest first; numbers ascending. Held for moments only.
+    old: Mutex<VecDeque<LogInfo>>,
+    /// Held by who marks and deletes, one at a time.
+    deletion: Mutex<Unlinks>,
+}
+
+/// Names on their way out.
+#[derive(Debug, Default)]
+struct Unlinks {
+    /// No longer needed; CHECKPOINT does not know them any more.
+    queue: VecDeque<Unlink>,
+    /// Names were removed since the directory was last synced.
+    unsynced: bool,
+}
+
+#[derive(Debug)]
+struct Unlink {
+    name: String,
+    /// The log, unless the file is the leftover of something else.
+    log: Option<(LogNumber, u64)>,
+}
+
+impl Retention {
+    pub(crate) fn new(old_logs: Vec<OldLog>, unlink_later: Vec<String>) -> Self {
+        let old = old_logs.into_iter().map(|old| LogInfo {
+            log: old.log,
+            bytes: old.bytes,
+            records: old.records,
+            seqs: old.seqs,
+            families: old.families,
+            state: if old.sealed { LogState::Sealed } else { LogState::Closed },
+        });
+        let queue = unlink_later.into_iter().map(|name| Unlink { name, log: None }).collect();
+        Self { old: Mutex::new(old.collect()), deletion: Mutex::new(Unlinks { queue, unsynced: false }) }
+    }
+
+    /// A rotation closed `log`.
+    pub(crate) fn closed(&self, log: &ActiveLog, bytes: u64) {
+        self.lock().push_back(LogInfo {
+            log: log.log,
+            bytes,
+            records: log.records,
+            seqs: log.seqs,
+            families: log.families.clone(),
+            state: LogState::Closed,
+        });
+    }
+
+    /// The seal of `log` is durable.
+    pub(crate) fn sealed(&self, log: LogNumber, bytes: u64) {
+        if let Some(info) = self.lock().iter_mut().find(|info| info.log == log) {
+            info.state = LogState::Sealed;
+            info.bytes = bytes;
+        }
+    }
+
+    /// The log up to which every live log has a durable seal.
+    pub(crate) fn sealed_through(&self) -> Option<LogNumber> {
+        let old = self.lock();
+        old.iter().take_while(|info| info.state == LogState::Sealed).last().map(|info| info.log)
+    }
+
+    /// Whether every log behind the active one has a durable seal.
+    pub(crate) fn all_sealed(&self) -> bool {
+        self.lock().iter().all(|info| info.state == LogState::Sealed)
+    }
+
+    /// The logs behind the active one, oldest first.
+    pub(crate) fn old(&self) -> Vec<LogInfo> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<LogInfo>> {
+        // Nothing in here panics between two changes.
+        self.old.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Records that families are flushed, durably, and deletes the logs that nobody needs any more.
+    pub(crate) fn mark_flushed(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        let span = info_span!("wal.gc");
+        let _entered = span.enter();
+        let (newest, frontier) = self.check_open()?;
+        let mut unlinks = self.retention.deletion.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = self.checkpoint.content().flushed;
+        for &(family, given) in marks {
+            if newest.is_none_or(|newest| given > newest) {
+                return Err(Error::FlushedBeyondAppended { family, given, newest });
+            }
+            match recorded.get(&family) {
+                Some(&recorded) if given < recorded => {
+                    return Err(Error::FlushedRegression { family, given, recorded });
+                }
+                _ => {}
+            }
+        }
+        let mut flushed = recorded;
+        flushed.extend(marks.iter().copied());
+        // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
+        let is_flushed = |info: &LogInfo| {
+            info.families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+        };
+        let (gone, lowest) = {
+            let old = self.retention.lock();
+            let gone = old.iter().take_while(|info| info.log < frontier && is_flushed(info)).count();
+            // All behind the active log may go, and then the frontier lies in that one.
+            (gone, old.get(gone).map_or(frontier, |info| info.log))
+        };
+        // ORDER: CK3. Both slots know the new floor before a file goes: a file that comes back after a crash is below it, and a log
+        // that is gone is not missing.
+        self.update_checkpoint(|content| {
+            content.flushed.extend(marks.iter().copied());
+            content.lowest = if gone == 0 { content.lowest } else { lowest };
+        })?;
+        // Rotations only append, so what was counted is still in front.
+        let gone = self.retention.lock().drain(..gone).collect::<Vec<_>>();
+        unlinks.queue.extend(
+            gone.into_iter().map(|info| Unlink { name: names::log_name(info.log), log: Some((info.log, info.bytes)) }),
+        );
+        let deletion = self.unlink(&mut unlinks);
+        drop(unlinks);
+        self.update_gauges();
+        Ok(deletion)
+    }
+
+    /// Removes what is not needed, oldest first. A failure stops it there, so that what is left stays without a gap (G5), and is no failure of
+    /// the call: the marks are durable.
+    fn unlink(&self, unlinks: &mut Unlinks) -> Deletion {
+        let mut deletion = Deletion::default();
+        while let Some(next) = unlinks.queue.front() {
+            match self.storage.unlink(&next.name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.metrics.delete_failures.increment(1);
+                    warn!(%error, "wal.delete_failed");
+                    break;
+                }
+                _ => {}
+            }
+            unlinks.unsynced = true;
+            if let Some((log, bytes)) = next.log {
+                info!(log = log.get(), bytes, "wal.deleted");
+                deletion.deleted.push(log);
+                deletion.bytes = deletion.bytes.saturating_add(bytes);
+                self.metrics.deleted_logs.increment(1);
+            }
+            unlinks.queue.pop_front();
+        }
+        if unlinks.unsynced {
+            // ORDER: G5. After the unlinks; a crash before it may bring names back, below the floor.
+            match self.storage.sync_dir() {
+                Ok(()) => unlinks.unsynced = false,
+                Err(error) => warn!(%error, "wal.delete_failed"),
+            }
+        }
+        deletion.retry = unlinks.queue.len();
+        deletion
+    }
+}

@@ -1,0 +1,221 @@
+//! From one log to the next.
+//!
+//! The next file is created, made durable and recorded in CHECKPOINT while it is still empty; whatever fails up to there leaves the
+//! old log as it was, writable (R4). Then the old log is synced, the writer switches in memory, and the old log gets its seal. The new log's
+//! header goes out with its first group.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tracing::{info, warn};
+use wal_format::encode::LogEncoder;
+use wal_format::header::Predecessor;
+use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
+use wal_io::Sink;
+
+use crate::clock::micros;
+use crate::commit::ActiveLog;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::record::Position;
+use crate::wal::Inner;
+
+/// A log that was closed by a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SealedLog {
+    /// Its number.
+    pub log: LogNumber,
+    /// How many records it holds.
+    pub records: u64,
+    /// Their sequence numbers.
+    pub seqs: Option<SeqRange>,
+    /// The families in it, ascending, each with its highest sequence number: once all of them are flushed, the log can go.
+    pub families: Vec<(FamilyId, SeqNum)>,
+    /// Its length in bytes.
+    pub bytes: u64,
+}
+
+/// The next log, made ahead: a durable, empty file.
+#[derive(Debug)]
+struct Prepared {
+    log: LogNumber,
+    sink: Arc<dyn Sink>,
+}
+
+/// What is left of rotations that failed half-way.
+#[derive(Debug, Default)]
+struct Next {
+    /// Made, but CHECKPOINT does not surely know it.
+    prepared: Option<Prepared>,
+    /// A file that was created and could not be made durable: it is empty, and is removed before its number is used.
+    half_made: Option<String>,
+}
+
+/// Who rotates, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Rotation {
+    next: Mutex<Next>,
+}
+
+impl Inner {
+    /// Rotates if the active log is `only` (or whatever it is, for `None`) and holds a record.
+    pub(crate) fn rotate(&self, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
+        let mut next = self.rotation.lock();
+        let state = self.commit.lock();
+        let empty = state.active.records == 0;
+        let active = state.active.log;
+        drop(state);
+        if empty || only.is_some_and(|only| only != active) {
+            // Somebody else has rotated in the meantime, or there is nothing to rotate away from.
+            return self.commit.sync().map(|_| None);
+        }
+        let done = self.rotate_from(active, &mut next);
+        if let Err(error) = &done {
+            self.metrics.rotation_failures.increment(1);
+            warn!(log = active.get(), %error, "wal.rotation_failed");
+        }
+        done.map(Some)
+    }
+
+    fn rotate_from(&self, active: LogNumber, slot: &mut Next) -> Result<SealedLog> {
+        // ORDER: CK7. The next file is prepared only after this log's first group is durable, and the update that records it carries the
+        // exact index: a log whose first group is lost afterwards is missed.
+        self.commit.sync()?;
+        let next = self.prepare(active, slot)?;
+        let exclusive = self.commit.exclusive()?;
+        // R4: from here on nothing can fail; before, nothing was changed in memory.
+        let mut state = self.commit.lock();
+        let end = state.durable;
+        let before = Predecessor {
+            log: active,
+            end: end.offset,
+            proven: end.offset,
+            digest: state.active.encoder.digest().get(),
+        };
+        let mut header = FileHeader::new(self.wal_id, next.log, self.epoch, state.next_index, state.seq_floor);
+        header.predecessor = Some(before);
+        header.config_fingerprint = self.config_fingerprint;
+        header.created_micros = micros(self.clock.wall());
+        let mut encoder = LogEncoder::new(LogSeed::new(self.wal_id, next.log));
+        let mut bytes = Vec::new();
+        encoder.header(&mut bytes, &header);
+        let log = ActiveLog {
+            log: next.log,
+            sink: next.sink,
+            encoder,
+            records: 0,
+            seqs: None,
+            families: BTreeMap::new(),
+        };
+        let old = state.switch(log, bytes);
+        let next_index = state.next_index;
+        drop(state);
+        let families = old.families.iter().map(|(family, seq)| (*family, *seq)).collect();
+        let sealed =
+            SealedLog { log: old.log, records: old.records, seqs: old.seqs, families, bytes: end.offset };
+        self.retention.closed(&old, end.offset);
+        drop(exclusive);
+        self.metrics.rotations.increment(1);
+        info!(log = old.log.get(), next = next.log.get(), records = old.records, "wal.rotated");
+        self.seal(old, next_index);
+        self.update_gauges();
+        Ok(sealed)
+    }
+
+    /// Makes an empty file for the log after `active`, durable and recorded. After a failure the next call goes on where this one stopped.
+    fn prepare(&self, active: LogNumber, slot: &mut Next) -> Result<Prepared> {
+        let next = match slot.prepared.take() {
+            Some(next) => next,
+            None => {
+                // INVARIANT: R5. Higher than every number that ever held a byte: recovery and rotation only count up.
+                let log = active.next().ok_or(Error::Exhausted("log"))?;
+                Prepared { log, sink: self.create_blank(&names::log_name(log), &mut slot.half_made)? }
+            }
+        };
+        // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
+        let recorded = self.update_checkpoint(|content| content.highest = content.highest.max(next.log));
+        match recorded {
+            Ok(()) => Ok(next),
+            Err(error) => {
+                slot.prepared = Some(next);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
+        if let Some(name) = half_made.as_ref() {
+            match self.storage.unlink(name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => *half_made = None,
+            }
+        }
+        // R3: an existing file is an error, never written over.
+        let sink = self.storage.create(name)?;
+        *half_made = Some(name.to_owned());
+        // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
+        sink.sync_all()?;
+        self.storage.sync_dir()?;
+        *half_made = None;
+        Ok(sink)
+    }
+
+    /// Writes the seal of a log that is not written any more and is wholly durable. A failure harms nobody (PR6): the successor's header
+    /// says where the log ends.
+    fn seal(&self, mut old: ActiveLog, next_index: Index) {
+        let end = old.encoder.offset();
+        let seal = old.seal(next_index);
+        let mut bytes = Vec::new();
+        old.encoder.seal(&mut bytes, &seal);
+        // ORDER: PR5. Everything before the seal is durable since the rotation's sync: a seal never survives what it seals.
+        match old.sink.write_at(end, &bytes).and_then(|()| old.sink.sync_data()) {
+            Ok(()) => self.retention.sealed(old.log, end.saturating_add(bytes.len() as u64)),
+            Err(error) => {
+                self.metrics.seal_failures.increment(1);
+                warn!(log = old.log.get(), %error, "wal.seal_failed");
+            }
+        }
+    }
+
+    /// Seals the active log for good and records the clean end (PR5).
+    pub(crate) fn close(&self) -> Result<()> {
+        let _rotation = self.rotation.lock();
+        let exclusive = self.commit.exclusive()?;
+        let mut state = self.commit.lock();
+        let end: Position = state.durable;
+        let seal = state.active.seal(state.next_index);
+        let mut bytes = Vec::new();
+        state.active.encoder.seal(&mut bytes, &seal);
+        let sink = Arc::clone(&state.active.sink);
+        // Nothing may come behind a seal, whether or not it became durable.
+        state.closed = true;
+        drop(state);
+        let sealed = sink.write_at(end.offset, &bytes).and_then(|()| {
+            // ORDER: PR5. The seal is durable before CHECKPOINT says so; from then on anything short of it is damage.
+            sink.sync_data()
+        });
+        let recorded = sealed.map_err(Error::from).and_then(|()| {
+            let all_sealed = self.retention.all_sealed();
+            self.update_checkpoint(|content| {
+                let next_index = content.next_index;
+                content.clean_end =
+                    Some(wal_format::checkpoint::CleanEnd { log: end.log, end: end.offset, next_index });
+                if all_sealed {
+                    content.sealed_through = end.log;
+                }
+            })
+        });
+        drop(exclusive);
+        recorded
+    }
+}
+
+impl Rotation {
+    fn lock(&self) -> MutexGuard<'_, Next> {
+        // Whatever a rotation that panicked left here is true.
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

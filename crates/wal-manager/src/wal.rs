@@ -1,0 +1,319 @@
+//! The open log.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::{info_span, warn};
+use wal_format::checkpoint::Checkpoint;
+use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
+use wal_io::{Lock, Storage};
+
+use crate::checkpoint::CheckpointFile;
+use crate::clock::Clock;
+use crate::commit::{Accepted, ActiveLog, Commit, State};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::record::{Appended, Durability, Position, Record};
+use crate::recovery::{Committed, NewLog};
+use crate::retention::{Deletion, LogInfo, LogState, Retention};
+use crate::rotate::{Rotation, SealedLog};
+use crate::ticket::Ticket;
+
+/// An open write-ahead log: appends, syncs, rotates, deletes. It comes out of a [`Recovery`](crate::Recovery).
+///
+/// # Durability
+/// See the table in the [crate documentation](crate). Dropping a log that was not closed loses nothing that was acknowledged at
+/// `Written` or `Synced`; what was only `Buffered` is lost, as it would be if the process died, and a warning says so.
+///
+/// # Concurrency
+/// Every method may be called from many threads; share the log in an [`Arc`].
+#[derive(Debug)]
+pub struct Wal {
+    inner: Arc<Inner>,
+}
+
+/// What [`Wal`] and its tickets share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) wal_id: WalId,
+    pub(crate) epoch: Epoch,
+    pub(crate) config_fingerprint: u64,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) commit: Commit,
+    pub(crate) checkpoint: CheckpointFile,
+    pub(crate) retention: Retention,
+    pub(crate) rotation: Rotation,
+    durability: Durability,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+/// What a recovery hands over.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    storage: Arc<dyn Storage>,
+    options: Options,
+    metrics: Metrics,
+    lock: Box<dyn Lock>,
+    pub(crate) checkpoint: CheckpointFile,
+    new_log: NewLog,
+    next_index: Index,
+    seq_floor: SeqNum,
+    retention: Retention,
+}
+
+impl Parts {
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        options: &Options,
+        metrics: Metrics,
+        lock: Box<dyn Lock>,
+        checkpoint: CheckpointFile,
+        committed: Committed,
+    ) -> Self {
+        let Committed { new_log, old_logs, next_index, seq_floor, unlink_later, .. } = committed;
+        let retention = Retention::new(old_logs, unlink_later);
+        let options = options.clone();
+        Self { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
+    }
+}
+
+impl Wal {
+    /// Options for a log in the directory `path`.
+    pub fn options(path: impl Into<PathBuf>) -> Options {
+        Options::in_directory(path.into())
+    }
+
+    /// Options for a log on any storage: [`MemStorage`](wal_io::mem::MemStorage), the crashable
+    /// [`SimStorage`](wal_io::sim::SimStorage), or your own.
+    pub fn options_on(storage: Arc<dyn Storage>) -> Options {
+        Options::on_storage(storage)
+    }
+
+    pub(crate) fn start(parts: Parts) -> Self {
+        let Parts { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention } = parts;
+        let header = new_log.header;
+        // The header says that everything before its first record is durable; the records in the new log wait for a promise (RC5).
+        let promised = Index::new(header.first_index.get().saturating_sub(1));
+        let active = ActiveLog {
+            log: header.log,
+            sink: new_log.sink,
+            encoder: new_log.encoder,
+            records: new_log.records,
+            seqs: new_log.seqs,
+            families: new_log.families,
+        };
+        let state = State::new(active, next_index, seq_floor, promised);
+        let commit = Commit::new(state, options.log_bytes, Arc::clone(&options.clock), metrics.clone());
+        let inner = Inner {
+            storage,
+            wal_id: header.wal_id,
+            epoch: header.epoch,
+            config_fingerprint: header.config_fingerprint,
+            clock: options.clock,
+            metrics,
+            commit,
+            checkpoint,
+            retention,
+            rotation: Rotation::default(),
+            durability: options.durability,
+            lock: Mutex::new(Some(lock)),
+        };
+        inner.update_gauges();
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
+    ///
+    /// # Errors
+    /// The input is refused, and nothing was written; a rotation by size failed, and nothing was written; or the log is poisoned or
+    /// closed, and the record may or may not be there after the next recovery.
+    ///
+    /// # Durability
+    /// At `Synced` the record, and every record before it, survives a power cut once this returns.
+    ///
+    /// # Concurrency
+    /// Threads that append at the same time share writes and syncs; a lone one pays one of each, at once.
+    pub fn append<'a>(&self, record: impl Into<Record<'a>>) -> Result<Appended> {
+        self.append_with(record, self.inner.durability)
+    }
+
+    /// Appends a record and waits for `durability`.
+    ///
+    /// # Errors
+    /// As for [`Wal::append`].
+    ///
+    /// # Durability
+    /// As `durability` says.
+    pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
+        let appended = self.inner.accept(&record.into())?;
+        self.inner.commit.wait_for(appended.index, durability)?;
+        Ok(appended)
+    }
+
+    /// Orders a record and returns at once; the ticket waits for its durability.
+    ///
+    /// # Errors
+    /// As for [`Wal::append`], except that nothing that happens later is reported here.
+    ///
+    /// # Durability
+    /// None yet: see [`Ticket::wait`] and [`Wal::sync`].
+    pub fn submit<'a>(&self, record: impl Into<Record<'a>>) -> Result<Ticket> {
+        let appended = self.inner.accept(&record.into())?;
+        Ok(Ticket::new(Arc::clone(&self.inner), appended))
+    }
+
+    /// Makes everything that was accepted so far durable, whatever its level, and returns the frontier.
+    ///
+    /// # Errors
+    /// The log is poisoned or closed.
+    pub fn sync(&self) -> Result<Position> {
+        self.inner.commit.sync()
+    }
+
+    /// Closes the active log and begins the next; call it when a memtable is sealed. `None` if the active log holds no record.
+    ///
+    /// # Errors
+    /// The next file could not be made: the old one goes on, and the next call tries again. Or the log is poisoned or closed.
+    ///
+    /// # Durability
+    /// Everything in the closed log is durable when this returns.
+    pub fn rotate(&self) -> Result<Option<SealedLog>> {
+        let span = info_span!("wal.rotate");
+        let _entered = span.enter();
+        self.inner.rotate(None)
+    }
+
+    /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
+    ///
+    /// # Errors
+    /// `seq` was never appended or goes back; or CHECKPOINT could not be written, and nothing was deleted. A failed unlink is no
+    /// error: it is tried again.
+    ///
+    /// # Durability
+    /// The mark is durable when this returns: replay skips what it covers.
+    pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
+        self.inner.mark_flushed(&[(family, seq)])
+    }
+
+    /// [`Wal::mark_flushed`] for several families in one step.
+    ///
+    /// # Errors
+    /// As for [`Wal::mark_flushed`]; then no family is marked.
+    ///
+    /// # Durability
+    /// As for [`Wal::mark_flushed`].
+    pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        self.inner.mark_flushed(marks)
+    }
+
+    /// The sequence number up to which everything of `family` is flushed.
+    pub fn flushed(&self, family: FamilyId) -> Option<SeqNum> {
+        self.inner.checkpoint.content().flushed.get(&family).copied()
+    }
+
+    /// The frontier: everything before it, in every log, is durable. It only grows.
+    pub fn durable(&self) -> Position {
+        self.inner.commit.lock().durable
+    }
+
+    /// The highest sequence number that was ever issued, as far as is known; `None` if there is none.
+    pub fn last_seq(&self) -> Option<SeqNum> {
+        let floor = self.inner.commit.lock().seq_floor;
+        floor.get().checked_sub(1).map(SeqNum::new)
+    }
+
+    /// The live logs, oldest first, the active one last.
+    pub fn logs(&self) -> Vec<LogInfo> {
+        self.inner.logs()
+    }
+
+    /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns. Later calls fail with
+    /// [`Error::Closed`].
+    ///
+    /// # Errors
+    /// The first failure of the log, if it had one; or the end could not be recorded, and the next open is a recovery after a crash that
+    /// loses nothing.
+    ///
+    /// # Durability
+    /// Everything that was accepted is durable if this succeeds.
+    pub fn close(&self) -> Result<()> {
+        let closed = self.inner.close();
+        self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        closed
+    }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        let state = self.inner.commit.lock();
+        let undurable = state.accepted.index.get() - state.durable.index.get();
+        if undurable > 0 && !state.closed {
+            warn!(records = undurable, "wal.dropped_undurable: close the log, or sync, before it is dropped");
+        }
+    }
+}
+
+impl Inner {
+    fn accept(&self, record: &Record<'_>) -> Result<Appended> {
+        loop {
+            match self.commit.accept(record)? {
+                Accepted::Record(appended) => return Ok(appended),
+                Accepted::LogFull(log) => {
+                    self.rotate(Some(log))?;
+                }
+            }
+        }
+    }
+
+    /// The highest sequence number issued and the log that holds the frontier, if the log is usable.
+    pub(crate) fn check_open(&self) -> Result<(Option<SeqNum>, LogNumber)> {
+        let state = self.commit.lock();
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        Ok((state.seq_floor.get().checked_sub(1).map(SeqNum::new), state.durable.log))
+    }
+
+    /// Writes CHECKPOINT with whatever else is known by now.
+    pub(crate) fn update_checkpoint(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<()> {
+        let sealed_through = self.retention.sealed_through();
+        let frontier = || {
+            let state = self.commit.lock();
+            (state.durable, state.seq_floor)
+        };
+        let updated = self.checkpoint.update(frontier, |content| {
+            content.sealed_through = content.sealed_through.max(sealed_through.unwrap_or_default());
+            change(content);
+        });
+        updated.inspect_err(|error| {
+            self.metrics.checkpoint_failures.increment(1);
+            warn!(%error, "wal.checkpoint_failed");
+        })
+    }
+
+    fn logs(&self) -> Vec<LogInfo> {
+        let mut logs = self.retention.old();
+        let state = self.commit.lock();
+        let active = &state.active;
+        logs.push(LogInfo {
+            log: active.log,
+            bytes: state.accepted.offset,
+            records: active.records,
+            seqs: active.seqs,
+            families: active.families.clone(),
+            state: if state.closed { LogState::Sealed } else { LogState::Active },
+        });
+        logs
+    }
+
+    pub(crate) fn update_gauges(&self) {
+        let logs = self.logs();
+        self.metrics.logs.set(logs.len() as f64);
+        self.metrics.live_bytes.set(logs.iter().map(|log| log.bytes).sum::<u64>() as f64);
+        let seq = self.commit.lock().seq_floor.get().saturating_sub(1);
+        self.metrics.last_seq.set(seq as f64);
+    }
+}

@@ -1,0 +1,187 @@
+//! `drill --metrics`: the children's numbers, added up in the parent, which outlives them all.
+//!
+//! The child records into atomics and tells the parent now and then what they have gained. What it gained in the last
+//! moment before a kill is never told: a counter may fall short by that much, never go back.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_util::registry::{AtomicStorage, Registry};
+use serde::{Deserialize, Serialize};
+use wal_manager::metrics as names;
+
+use crate::exit::Failure;
+
+/// A piece of news about one metric.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sample {
+    /// What a metric means; told once.
+    Help(Kind, String, String),
+    /// What a counter has gained.
+    Counter(Series, u64),
+    /// What a gauge stands at.
+    Gauge(Series, f64),
+    /// What a histogram has seen.
+    Histogram(Series, Vec<f64>),
+}
+
+/// The kinds of metrics.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A metric's name and labels.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Series(String, Vec<(String, String)>);
+
+impl Series {
+    fn of(key: &Key) -> Self {
+        let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned()));
+        Self(key.name().to_owned(), labels.collect())
+    }
+
+    fn key(&self) -> Key {
+        let labels: Vec<Label> =
+            self.1.iter().map(|(key, value)| Label::new(key.clone(), value.clone())).collect();
+        Key::from_parts(self.0.clone(), labels)
+    }
+}
+
+/// The recorder of a child.
+#[derive(Clone)]
+pub(crate) struct Collector(Arc<Inner>);
+
+struct Inner {
+    registry: Registry<Key, AtomicStorage>,
+    /// Descriptions that were not told yet.
+    help: Mutex<Vec<Sample>>,
+}
+
+impl Collector {
+    /// Makes a recorder and installs it for the whole process.
+    pub(crate) fn install() -> Result<Self, Failure> {
+        let collector = Self(Arc::new(Inner { registry: Registry::atomic(), help: Mutex::default() }));
+        let installed = metrics::set_global_recorder(collector.clone());
+        installed.map_err(|error| Failure::Refused(format!("metrics: {error}")))?;
+        Ok(collector)
+    }
+
+    /// What is new since the last call.
+    pub(crate) fn news(&self) -> Vec<Sample> {
+        let mut news = std::mem::take(&mut *self.0.help.lock().unwrap_or_else(PoisonError::into_inner));
+        self.0.registry.visit_counters(|key, counter| {
+            let gained = counter.swap(0, Ordering::Relaxed);
+            if gained > 0 {
+                news.push(Sample::Counter(Series::of(key), gained));
+            }
+        });
+        self.0.registry.visit_gauges(|key, gauge| {
+            let value = f64::from_bits(gauge.load(Ordering::Relaxed));
+            news.push(Sample::Gauge(Series::of(key), value));
+        });
+        self.0.registry.visit_histograms(|key, histogram| {
+            let mut values = Vec::new();
+            histogram.clear_with(|some| values.extend(some.iter().filter(|value| value.is_finite())));
+            if !values.is_empty() {
+                news.push(Sample::Histogram(Series::of(key), values));
+            }
+        });
+        news
+    }
+
+    fn describe(&self, kind: Kind, name: &KeyName, help: &SharedString) {
+        let sample = Sample::Help(kind, name.as_str().to_owned(), help.to_string());
+        self.0.help.lock().unwrap_or_else(PoisonError::into_inner).push(sample);
+    }
+}
+
+impl Recorder for Collector {
+    fn describe_counter(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(Kind::Counter, &name, &help);
+    }
+
+    fn describe_gauge(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(Kind::Gauge, &name, &help);
+    }
+
+    fn describe_histogram(&self, name: KeyName, _: Option<Unit>, help: SharedString) {
+        self.describe(Kind::Histogram, &name, &help);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        self.0.registry.get_or_create_counter(key, |counter| Counter::from_arc(Arc::clone(counter)))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        self.0.registry.get_or_create_gauge(key, |gauge| Gauge::from_arc(Arc::clone(gauge)))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        self.0.registry.get_or_create_histogram(key, |histogram| Histogram::from_arc(Arc::clone(histogram)))
+    }
+}
+
+/// Serves what is recorded in this process as Prometheus text at `address`, from now until the process ends.
+pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
+    let refused = |error| Failure::Refused(format!("metrics: {error}"));
+    let mut builder = PrometheusBuilder::new().with_http_listener(address);
+    // Without buckets a histogram would be shown as quantiles, which cannot be added up.
+    let buckets: [(&str, &[f64]); 3] = [
+        (names::SYNC_SECONDS, &names::SECONDS_BUCKETS),
+        (names::RECOVERY_SECONDS, &names::SECONDS_BUCKETS),
+        (names::GROUP_RECORDS, &names::RECORDS_BUCKETS),
+    ];
+    for (name, buckets) in buckets {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets).map_err(refused)?;
+    }
+    let serving = builder.install();
+    serving
+        .map_err(|error| Failure::io(format!("serving metrics at {address}"), std::io::Error::other(error)))
+}
+
+/// Adds the child's news to this process's numbers. Does nothing unless [`serve`] was called.
+pub(crate) fn add(news: Vec<Sample>) {
+    metrics::with_recorder(|recorder| {
+        for sample in news {
+            match sample {
+                Sample::Help(Kind::Counter, name, help) => {
+                    recorder.describe_counter(name.into(), None, help.into())
+                }
+                Sample::Help(Kind::Gauge, name, help) => {
+                    recorder.describe_gauge(name.into(), None, help.into())
+                }
+                Sample::Help(Kind::Histogram, name, help) => {
+                    recorder.describe_histogram(name.into(), None, help.into());
+                }
+                Sample::Counter(series, gained) => {
+                    recorder.register_counter(&series.key(), &METADATA).increment(gained);
+                }
+                Sample::Gauge(series, value) => recorder.register_gauge(&series.key(), &METADATA).set(value),
+                Sample::Histogram(series, values) => {
+                    let histogram = recorder.register_histogram(&series.key(), &METADATA);
+                    values.into_iter().for_each(|value| histogram.record(value));
+                }
+            }
+        }
+    });
+}
+
+/// What the counter `name` gained, over all its labels.
+pub(crate) fn gained(news: &[Sample], name: &str) -> u64 {
+    news.iter().fold(0, |sum, sample| match sample {
+        Sample::Counter(series, gained) if series.0 == name => sum.saturating_add(*gained),
+        _ => sum,
+    })
+}
+
+static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));

@@ -1,0 +1,455 @@
+//! The drill's parent: starts the child, kills it, keeps the ledger, has everything checked.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use tempfile::TempDir;
+use wal_manager::{Clock, SystemClock};
+
+use super::Args;
+use super::check;
+use super::child;
+use super::input::{Input, Survey};
+use super::ledger::Ledger;
+use super::message::{Message, Opened};
+use super::metrics;
+use super::plan::Random;
+use super::report::Report;
+use crate::exit::{Exit, Failure};
+use crate::out::{self, Out};
+use crate::progress;
+
+pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
+    let clock = SystemClock::default();
+    let seed = match args.seed {
+        Some(seed) => seed,
+        None => getrandom::u64().map_err(|error| Failure::io("choosing a seed", io::Error::other(error)))?,
+    };
+    // Said at once, so that even a drill that does not come to its end can be repeated.
+    out::say(format_args!("drill with --seed {seed}"));
+    if let Some(address) = args.metrics {
+        metrics::serve(address)?;
+        out::say(format_args!("metrics at http://{address}/metrics"));
+    }
+    let place = Place::new(args.dir.as_deref())?;
+    let (input, survey) = Input::survey(&args.input, &place.path.join(LIST_NAME), &place.path)?;
+    let mut drill = Drill::new(args, seed, &place.path, input, survey);
+    let outcome = drill.run();
+    drill.bar.finish_and_clear();
+    let mut report = drill.finish();
+    let exit = match &outcome {
+        Ok(()) => {
+            report.passed = report.lost == 0 && report.extra == 0;
+            if report.passed { Exit::Fine } else { Exit::Damage }
+        }
+        Err(failure) => {
+            report.problems.push(failure.to_string());
+            failure.exit()
+        }
+    };
+    report.kept = place.leave(report.passed)?;
+    report.seconds = clock.monotonic().as_secs_f64();
+    for problem in &report.problems {
+        out::say(format_args!("{problem}"));
+    }
+    let mut out = Out::new();
+    report.print(&mut out, json)?;
+    out.flush()?;
+    Ok(exit)
+}
+
+/// The directory of the drill.
+struct Place {
+    path: PathBuf,
+    /// Ours to remove.
+    temporary: Option<TempDir>,
+}
+
+impl Place {
+    fn new(dir: Option<&Path>) -> Result<Self, Failure> {
+        let Some(dir) = dir else {
+            let made = tempfile::Builder::new().prefix("walctl-drill-").tempdir();
+            let made = made.map_err(|error| Failure::io("making a temporary directory", error))?;
+            return Ok(Self { path: made.path().to_owned(), temporary: Some(made) });
+        };
+        if dir.join(ENGINE_NAME).symlink_metadata().is_ok() {
+            return Err(Failure::Refused(format!(
+                "{} holds an engine already: use another --dir",
+                dir.display()
+            )));
+        }
+        fs::create_dir_all(dir).map_err(|error| Failure::file("making", dir, error))?;
+        Ok(Self { path: dir.to_owned(), temporary: None })
+    }
+
+    /// Removes what is ours if all is well; says where it is otherwise.
+    fn leave(self, passed: bool) -> Result<Option<String>, Failure> {
+        match self.temporary {
+            Some(made) if passed => {
+                let removed = made.close().map_err(|error| Failure::file("removing", &self.path, error));
+                removed.map(|()| None)
+            }
+            Some(made) => Ok(Some(made.keep().display().to_string())),
+            None => Ok(Some(self.path.display().to_string())),
+        }
+    }
+}
+
+/// A drill under way.
+struct Drill<'a> {
+    args: &'a Args,
+    seed: u64,
+    random: Random,
+    engine: PathBuf,
+    input: Input,
+    ledger: Ledger,
+    clock: SystemClock,
+    tables_max: usize,
+    /// Whether the engine was killed and not opened since.
+    killed: bool,
+    /// Whether the child of this moment has opened the engine.
+    open: bool,
+    report: Report,
+    bar: ProgressBar,
+}
+
+/// When a child is killed.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// So many items must have been acknowledged by it.
+    acknowledged: u64,
+    /// And then so much time must have passed.
+    delay: Duration,
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    Finished,
+}
+
+impl<'a> Drill<'a> {
+    fn new(args: &'a Args, seed: u64, dir: &Path, input: Input, survey: Survey) -> Self {
+        let bar = progress::bar(survey.items, "{wide_bar} {pos}/{len} {msg}");
+        Self {
+            args,
+            seed,
+            random: Random::new(seed),
+            engine: dir.join(ENGINE_NAME),
+            input,
+            ledger: Ledger::new(survey.items),
+            clock: SystemClock::default(),
+            tables_max: tables_max(survey.bytes, args.memtable_bytes),
+            killed: false,
+            open: false,
+            report: Report {
+                seed,
+                input: args.input.display().to_string(),
+                items: survey.items,
+                input_bytes: survey.bytes,
+                skipped: survey.skipped,
+                ..Report::default()
+            },
+            bar,
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        loop {
+            let kills_left = self.args.kills.saturating_sub(self.report.kills);
+            let moment = (kills_left > 0).then(|| self.moment(kills_left));
+            let end = self.child(moment)?;
+            let round_complete = self.ledger.left() == 0;
+            let last_kill = end == End::Killed && self.report.kills == self.args.kills;
+            if end == End::Finished && !round_complete {
+                let left = self.ledger.left();
+                return Err(Failure::Refused(format!("a child ended well, but left {left} items unwritten")));
+            }
+            if last_kill || round_complete {
+                let passed = self.check()?;
+                if !passed {
+                    return Ok(());
+                }
+            }
+            if end == End::Finished && kills_left == 0 {
+                return Ok(());
+            }
+            // After the last kill, one more child opens, finishes the round, and closes in peace.
+            if round_complete && self.report.kills < self.args.kills {
+                self.ledger.next_round();
+            }
+        }
+    }
+
+    /// The next kill: one in five comes soon after the start, to hit a recovery; the others are spread over the input.
+    fn moment(&mut self, kills_left: u64) -> Moment {
+        if self.random.below(5) == 0 {
+            return Moment {
+                acknowledged: 0,
+                delay: Duration::from_micros(self.random.below(RECOVERY_MICROS)),
+            };
+        }
+        // On the average, the kills that are left divide what is left of the round evenly.
+        let share = self.ledger.left().checked_div(kills_left.saturating_add(1)).unwrap_or(0).max(1);
+        let acknowledged = self.random.below(share.saturating_mul(2)).saturating_add(1);
+        let delay = if self.random.below(2) == 0 { 0 } else { self.random.below(DELAY_MICROS) };
+        Moment { acknowledged, delay: Duration::from_micros(delay) }
+    }
+
+    /// The life of one child.
+    fn child(&mut self, moment: Option<Moment>) -> Result<End, Failure> {
+        let mut child = self.spawn()?;
+        self.open = false;
+        let Some(stdout) = child.stdout.take() else {
+            return Err(Failure::io("starting the child", io::Error::other("it has no standard output")));
+        };
+        let (sender, messages) = mpsc::sync_channel(1024);
+        let reader = thread::Builder::new().name("reader".to_owned()).spawn(move || read(stdout, &sender));
+        let reader = reader.map_err(|error| Failure::io("starting a thread", error))?;
+        let outcome = self.listen(&mut child, moment, &messages);
+        // Whatever happened: the child ends here. What it said before it died counts.
+        let killed = matches!(outcome, Ok(true));
+        let _ = child.kill();
+        while let Ok(message) = messages.recv() {
+            self.take(message);
+        }
+        let status = child.wait().map_err(|error| Failure::io("waiting for the child", error))?;
+        let _ = reader.join();
+        outcome?;
+        self.report.logs_created =
+            self.report.logs_created.max(logs(&self.engine).into_iter().max().unwrap_or(0));
+        self.end(status, killed)
+    }
+
+    fn spawn(&self) -> Result<Child, Failure> {
+        let starting = |error| Failure::io("starting the child", error);
+        let program = std::env::current_exe().map_err(starting)?;
+        let mut command = Command::new(program);
+        command.arg("drill-child").arg("--engine").arg(&self.engine).arg("--input").arg(&self.input.path);
+        if let Some(list) = &self.input.list {
+            command.arg("--list").arg(list);
+        }
+        let numbers = [
+            ("--seed", self.seed),
+            ("--round", self.ledger.round()),
+            ("--writers", u64::from(self.args.writers)),
+            ("--memtable-bytes", self.args.memtable_bytes),
+            ("--tables-max", self.tables_max as u64),
+        ];
+        command.args(numbers.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]));
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(starting)?;
+        let mut done = serde_json::to_vec(&self.ledger.done()).map_err(|error| starting(error.into()))?;
+        done.push(b'\n');
+        let told = child.stdin.as_mut().map(|stdin| stdin.write_all(&done));
+        match told {
+            Some(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(starting(error)),
+            // A child that died already says why itself, on standard error and with its exit code.
+            _ => Ok(child),
+        }
+    }
+
+    /// Listens until the child closes its output, or its moment has come: `true`.
+    fn listen(
+        &mut self,
+        child: &mut Child,
+        moment: Option<Moment>,
+        messages: &Receiver<Message>,
+    ) -> Result<bool, Failure> {
+        let start = self.report.acknowledged;
+        let mut deadline =
+            moment.filter(|moment| moment.acknowledged == 0).map(|moment| self.after(moment.delay));
+        loop {
+            let now = self.clock.monotonic();
+            let wait = match deadline {
+                Some(deadline) if now >= deadline => {
+                    self.measure(child.id());
+                    return Ok(true);
+                }
+                Some(deadline) => deadline.saturating_sub(now).min(MEASURE_EVERY),
+                None => MEASURE_EVERY,
+            };
+            let message = match messages.recv_timeout(wait) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.measure(child.id());
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+            };
+            let written = matches!(message, Message::Written);
+            self.take(message);
+            let Some(moment) = moment.filter(|_| deadline.is_none()) else { continue };
+            if self.report.acknowledged.saturating_sub(start) >= moment.acknowledged {
+                deadline = Some(self.after(moment.delay));
+            } else if written {
+                self.measure(child.id());
+                // The input ended first. Half of the time the child is killed while it flushes and closes.
+                if self.random.below(2) == 0 {
+                    let delay = Duration::from_micros(self.random.below(DELAY_MICROS));
+                    deadline = Some(self.after(delay));
+                }
+            }
+        }
+    }
+
+    fn after(&self, delay: Duration) -> Duration {
+        self.clock.monotonic().saturating_add(delay)
+    }
+
+    /// Takes note of what the child says.
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Opened(opened) => self.opened(opened),
+            Message::Acknowledged { first, last, bytes } => {
+                let acknowledged = self.ledger.acknowledge(first, last);
+                self.report.acknowledged = self.report.acknowledged.saturating_add(acknowledged);
+                self.report.acknowledged_bytes = self.report.acknowledged_bytes.saturating_add(bytes);
+                self.bar.set_position(self.report.items.saturating_sub(self.ledger.left()));
+            }
+            Message::GivenUp(item) => self.ledger.give_up(item),
+            Message::Written => {}
+            Message::Metrics(news) => {
+                let gained = metrics::gained(&news, wal_manager::metrics::ROTATIONS);
+                self.report.rotations = self.report.rotations.saturating_add(gained);
+                metrics::add(news);
+            }
+        }
+    }
+
+    /// Takes note that the engine is open.
+    fn opened(&mut self, opened: Opened) {
+        self.open = true;
+        if std::mem::take(&mut self.killed) {
+            self.report.recoveries = self.report.recoveries.saturating_add(1);
+            self.report.torn_tails = self.report.torn_tails.saturating_add(u64::from(opened.torn_tail));
+            self.report.recovered_records = self.report.recovered_records.saturating_add(opened.records);
+        }
+    }
+
+    /// Notes how much memory the child has held.
+    fn measure(&mut self, child: u32) {
+        // `VmHWM:      1234 kB`, on Linux; elsewhere nothing is known.
+        let Ok(status) = fs::read_to_string(format!("/proc/{child}/status")) else { return };
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+        self.report.peak_memory_bytes =
+            self.report.peak_memory_bytes.max(peak.map(|kib: u64| kib.saturating_mul(1024)));
+    }
+
+    fn end(&mut self, status: ExitStatus, killed: bool) -> Result<End, Failure> {
+        if killed && status.signal() == Some(SIGKILL) {
+            self.report.kills = self.report.kills.saturating_add(1);
+            self.report.kills_in_recovery =
+                self.report.kills_in_recovery.saturating_add(u64::from(!self.open));
+            self.killed = true;
+            self.bar.set_message(format!(
+                "kill {}/{}, round {}",
+                self.report.kills,
+                self.args.kills,
+                self.ledger.round()
+            ));
+            return Ok(End::Killed);
+        }
+        if status.success() {
+            return Ok(End::Finished);
+        }
+        let exit = match status.code() {
+            Some(1) => Exit::Damage,
+            Some(2) => Exit::Refused,
+            Some(4) => Exit::Locked,
+            Some(5) => Exit::NewerFormat,
+            _ => Exit::Io,
+        };
+        self.report.problems.push(format!("a child did not do its work: {status}"));
+        Err(Failure::Silent(exit))
+    }
+
+    /// Opens the engine in this process and has every key compared with the input.
+    fn check(&mut self) -> Result<bool, Failure> {
+        self.bar.set_message("checking every key");
+        let (engine, report) = child::open(&self.engine, self.args.memtable_bytes, self.tables_max)?;
+        self.opened(child::opened(&report));
+        let findings = check::check(&engine, &self.input, &self.ledger, self.seed)?;
+        engine.close()?;
+        let passed = findings.passed();
+        let report = &mut self.report;
+        report.checked = report.checked.saturating_add(findings.checked);
+        report.lost = report.lost.saturating_add(findings.lost);
+        report.extra = report.extra.saturating_add(findings.extra);
+        report.changed = report.changed.saturating_add(findings.changed);
+        report.problems.extend(findings.examples);
+        Ok(passed)
+    }
+
+    /// What is to be reported at the end.
+    fn finish(self) -> Report {
+        let mut report = self.report;
+        let logs = logs(&self.engine);
+        report.logs_created = report.logs_created.max(logs.iter().copied().max().unwrap_or(0));
+        // Numbers only grow and are never reused.
+        report.logs_deleted = report.logs_created.saturating_sub(logs.len() as u64);
+        report.rounds = self.ledger.round().saturating_add(1);
+        report.skipped = report.skipped.saturating_add(self.ledger.unreadable());
+        report
+    }
+}
+
+/// Numbers of the logs that there are.
+fn logs(engine: &Path) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(engine.join("wal")) else { return Vec::new() };
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".wal")?.parse().ok();
+    entries.flatten().filter_map(number).collect()
+}
+
+/// How many tables the engine may hold before it merges them all: so many that a large input is not merged more than
+/// about ten times.
+fn tables_max(input_bytes: u64, memtable_bytes: u64) -> usize {
+    let flushes = input_bytes.checked_div(memtable_bytes).unwrap_or(0);
+    usize::try_from(flushes / 8).unwrap_or(usize::MAX).clamp(8, 512)
+}
+
+/// Passes on what the child says, until it says no more.
+fn read(stdout: ChildStdout, messages: &mpsc::SyncSender<Message>) {
+    let mut stdout = BufReader::new(stdout);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // The last line may have been cut off by the kill: without its newline it was not said.
+        match stdout.read_until(b'\n', &mut line) {
+            Ok(length) if length > 0 && line.ends_with(b"\n") => {}
+            _ => return,
+        }
+        let Ok(message) = serde_json::from_slice(&line) else { return };
+        if messages.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// Name of the engine's directory in the drill's.
+const ENGINE_NAME: &str = "engine";
+
+/// Name of the list of input files in the drill's directory.
+const LIST_NAME: &str = "input.list";
+
+/// What ends a process without a word.
+const SIGKILL: i32 = 9;
+
+/// Longest time from start to a kill that is to hit a recovery, in microseconds: about as long as a child needs to start and recover.
+const RECOVERY_MICROS: u64 = 30_000;
+
+/// Longest time from the moment that was counted to the kill, in microseconds: a few commits, so that a kill hits any
+/// place in one.
+const DELAY_MICROS: u64 = 5_000;
+
+/// How often the child's memory is looked at.
+const MEASURE_EVERY: Duration = Duration::from_millis(100);

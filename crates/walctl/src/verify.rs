@@ -1,0 +1,144 @@
+//! `walctl verify`: reads every byte and says what holds.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+use wal_manager::{ErrorKind, LogReport, LogVerdict, RecoveryReport, Verdict, Wal};
+
+use crate::exit::{Exit, Failure};
+use crate::out::Out;
+use crate::progress;
+
+/// Read every byte and say whether anything that was acknowledged is damaged or missing
+///
+/// `clean`: everything ever written is there. `torn_tail`: unacknowledged bytes at the end are torn, as a crash leaves them;
+/// the next open cuts them. `damaged`: bytes are wrong or gone that the log proves were synced. Takes no lock and changes
+/// nothing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The directory of the log
+    dir: PathBuf,
+}
+
+pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
+    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
+    let inspection = options.inspect();
+    bar.finish_and_clear();
+    let mut out = Out::new();
+    let inspection = match inspection {
+        Ok(inspection) => inspection,
+        // Not even the logs could be told apart; a script still gets its object.
+        Err(error) if json && error.kind() == ErrorKind::Damage => {
+            out.json(&Unreadable { verdict: Verdict::Damaged, logs: [], reason: error.to_string() })?;
+            return out.flush().and(Err(error.into()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let report = inspection.report();
+    if json {
+        out.json(report)?;
+    } else {
+        text(&mut out, report)?;
+    }
+    out.flush()?;
+    Ok(exit(report))
+}
+
+/// The exit code for what was found.
+pub(crate) fn exit(report: &RecoveryReport) -> Exit {
+    if report.logs.iter().any(|log| log.verdict == LogVerdict::NewerFormat) {
+        // What an older version calls damage may be none.
+        Exit::NewerFormat
+    } else if report.verdict == Verdict::Damaged {
+        Exit::Damage
+    } else {
+        Exit::Fine
+    }
+}
+
+/// What is printed where there is no report.
+#[derive(Serialize)]
+struct Unreadable {
+    verdict: Verdict,
+    logs: [(); 0],
+    reason: String,
+}
+
+fn text(out: &mut Out, report: &RecoveryReport) -> Result<(), Failure> {
+    out.line(format_args!(
+        "{:>8}  {:<12} {:>12} {:>12} {:>10}  REASON",
+        "LOG", "VERDICT", "BYTES", "OFFSET", "RECORDS"
+    ))?;
+    for log in &report.logs {
+        out.line(format_args!(
+            "{:>8}  {:<12} {:>12} {:>12} {:>10}  {}",
+            log.log.get(),
+            word(log.verdict),
+            log.bytes,
+            log.offset,
+            log.records,
+            reason(log)
+        ))?;
+    }
+    if let Some(fault) = &report.checkpoint_fault {
+        out.line(format_args!(
+            "CHECKPOINT: {fault}; the other slot counts, and the next open for writing mends it"
+        ))?;
+    }
+    out.line(format_args!("verdict: {}, {} records", verdict(report.verdict), report.records))?;
+    match exit(report) {
+        Exit::NewerFormat => out.line(format_args!(
+            "A newer version of walctl wrote this: use that one. Nothing was changed, and nothing should be repaired with this version."
+        )),
+        Exit::Damage => {
+            for finding in &report.findings {
+                out.line(format_args!("- {finding}"))?;
+            }
+            out.line(format_args!(
+                "What to do: copy {dir} aside first. Put a damaged, missing or foreign file back from a backup or replica, and verify again. \
+                 What can still be read: walctl dump {dir} (up to the first damage), or with --salvage (behind it too).",
+                dir = report.path.display()
+            ))
+        }
+        _ if report.verdict == Verdict::TornTail => out.line(format_args!(
+            "{} unacknowledged bytes at the end are torn, as a crash leaves them: nothing acknowledged is missing, the next open cuts them.",
+            report.cut_bytes
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn reason(log: &LogReport) -> String {
+    match (&log.reason, &log.proof) {
+        (Some(reason), Some(proof)) => format!("{reason} ({proof})"),
+        (Some(reason), None) => reason.to_string(),
+        (None, _) if log.sealed => "sealed".to_owned(),
+        (None, _) => String::new(),
+    }
+}
+
+/// The word for a verdict over everything, the same as in JSON.
+pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Clean => "clean",
+        Verdict::TornTail => "torn_tail",
+        Verdict::Damaged => "damaged",
+    }
+}
+
+/// The word for a log's verdict, the same as in JSON.
+pub(crate) const fn word(verdict: LogVerdict) -> &'static str {
+    match verdict {
+        LogVerdict::Clean => "clean",
+        LogVerdict::TornTail => "torn_tail",
+        LogVerdict::Damaged => "damaged",
+        LogVerdict::Missing => "missing",
+        LogVerdict::Foreign => "foreign",
+        LogVerdict::NewerFormat => "newer_format",
+        LogVerdict::Prepared => "prepared",
+        LogVerdict::Leftover => "leftover",
+        LogVerdict::Abandoned => "abandoned",
+        LogVerdict::Deleted => "deleted",
+        _ => "unknown",
+    }
+}
