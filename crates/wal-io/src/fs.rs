@@ -81,11 +81,14 @@ impl FsStorage {
         names::check(name).map_err(&fail)?;
         // NONBLOCK, so that a FIFO under a log's name is refused instead of waited for; it means nothing to a regular file.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = retry(|| sys::openat(&self.directory, name, flags, FILE_MODE)).map_err(|errno| match errno {
-            Errno::LOOP => fail(io::Error::new(io::ErrorKind::InvalidInput, "is a symlink, not a regular file")),
-            Errno::NXIO => fail(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")),
-            errno => fail(errno.into()),
-        })?;
+        let file =
+            retry(|| sys::openat(&self.directory, name, flags, FILE_MODE)).map_err(|errno| match errno {
+                Errno::LOOP => {
+                    fail(io::Error::new(io::ErrorKind::InvalidInput, "is a symlink, not a regular file"))
+                }
+                Errno::NXIO => fail(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")),
+                errno => fail(errno.into()),
+            })?;
         let stat = retry(|| sys::fstat(&file)).map_err(|errno| fail(errno.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(File::from(file)),
@@ -165,7 +168,8 @@ impl Storage for FsStorage {
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
         let fail = self.fail(Operation::Rename, from);
         names::check(from).and_then(|()| names::check(to)).map_err(&fail)?;
-        retry(|| sys::renameat(&self.directory, from, &self.directory, to)).map_err(|errno| fail(errno.into()))
+        retry(|| sys::renameat(&self.directory, from, &self.directory, to))
+            .map_err(|errno| fail(errno.into()))
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
@@ -269,7 +273,8 @@ impl Sink for FsFile {
 
 impl Source for FsFile {
     fn length(&self) -> Result<u64, IoError> {
-        let stat = retry(|| sys::fstat(&self.file)).map_err(|errno| self.fail(Operation::Stat)(errno.into()))?;
+        let stat =
+            retry(|| sys::fstat(&self.file)).map_err(|errno| self.fail(Operation::Stat)(errno.into()))?;
         // A file's length is never negative.
         Ok(u64::try_from(stat.st_size).unwrap_or(0))
     }

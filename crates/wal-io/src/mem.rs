@@ -163,7 +163,8 @@ struct MemFile {
 impl MemFile {
     fn range(&self, operation: Operation, offset: u64, length: usize) -> Result<(usize, usize), IoError> {
         let range = usize::try_from(offset).ok().and_then(|start| Some((start, start.checked_add(length)?)));
-        range.ok_or_else(|| IoError::new(operation, &self.path, io::ErrorKind::InvalidInput.into()).at(offset))
+        range
+            .ok_or_else(|| IoError::new(operation, &self.path, io::ErrorKind::InvalidInput.into()).at(offset))
     }
 }
 

@@ -39,7 +39,9 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
         bytes.truncate(length);
         match Checkpoint::decode(slot, &bytes) {
             // A slot that only a newer version understands may be the newer one: do not fall back behind it.
-            Err(SlotFault::NewerFormat { version, .. }) => Err(Error::NewerFormat { path: path.clone(), version }),
+            Err(SlotFault::NewerFormat { version, .. }) => {
+                Err(Error::NewerFormat { path: path.clone(), version })
+            }
             decoded => Ok(decoded),
         }
     };

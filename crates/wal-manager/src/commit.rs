@@ -4,21 +4,13 @@
 //! finds nobody at the disk becomes the *leader*: it takes the buffer, writes it in one call, syncs if anybody waits for that, and wakes
 //! the others. What arrives meanwhile forms the next group. A lone writer is its own leader: one write and one sync, in its own thread,
 //! no delay.
-//!
-//! **Invariants** (all of [`State`], under the mutex):
-//! - `durable <= written <= accepted`, in the order of the log; `durable` moves only after a successful sync (PR1).
-//! - at most one leader (`in_flight`), and none while a rotation switches logs (`exclusive`).
-//! - `forming` holds exactly the bytes of the active log between `forming_start` and the encoder's offset.
-//! - after the first failure (`failed`) nothing moves any more.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use tracing::error;
 use wal_format::chunk::HEADER_BYTES;
 use wal_format::control::{Promise, Seal};
-use wal_format::encode::{LogEncoder, PromiseSlot};
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
 use wal_io::Sink;
@@ -27,6 +19,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
+use crate::state::{InFlight, State};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -37,68 +30,8 @@ const BUFFER_KEPT_BYTES: usize = 2 * GROUP_BYTES_MAX;
 
 /// Room that a log keeps beside its records: a promise before the next one and the seal, each with the padding before it, and the chunk
 /// header of a record that they push over the end of a block.
-const ROOM_BYTES: u64 = (2 * (HEADER_BYTES + Promise::BYTES) + 2 * (HEADER_BYTES + Seal::BYTES) + 2 * HEADER_BYTES) as u64;
-
-/// The log being written.
-#[derive(Debug)]
-pub(crate) struct ActiveLog {
-    pub(crate) log: LogNumber,
-    pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) encoder: LogEncoder,
-    pub(crate) records: u64,
-    pub(crate) seqs: Option<SeqRange>,
-    /// Highest sequence number of each family in it.
-    pub(crate) families: BTreeMap<FamilyId, SeqNum>,
-}
-
-impl ActiveLog {
-    /// What the seal says.
-    pub(crate) fn seal(&self, next_index: Index) -> Seal {
-        let digest = self.encoder.digest().get();
-        Seal { records: self.records, next_index, seqs: self.seqs, digest }
-    }
-}
-
-/// A group at the disk.
-#[derive(Clone, Copy, Debug)]
-struct InFlight {
-    /// Whether its success will make records durable that no promise speaks of yet.
-    will_be_due: bool,
-}
-
-/// Everything that the commit path changes.
-#[derive(Debug)]
-pub(crate) struct State {
-    pub(crate) active: ActiveLog,
-    /// Encoded and not yet written.
-    pub(crate) forming: Vec<u8>,
-    /// Offset in the active log of the first byte of `forming`.
-    pub(crate) forming_start: u64,
-    forming_records: u64,
-    /// The place of the promise in `forming`.
-    promise: Option<PromiseSlot>,
-    /// The other buffer.
-    spare: Vec<u8>,
-    /// Index of the next record.
-    pub(crate) next_index: Index,
-    /// Lowest sequence number that may come next.
-    pub(crate) seq_floor: SeqNum,
-    /// Behind everything encoded.
-    pub(crate) accepted: Position,
-    /// Behind everything handed to the system.
-    written: Position,
-    /// The frontier.
-    pub(crate) durable: Position,
-    /// Index of the last record that a promise, or this log's header, says to be durable.
-    pub(crate) promised: Index,
-    /// Records up to this index are waited for at `Synced`.
-    sync_wanted: Index,
-    in_flight: Option<InFlight>,
-    /// A rotation or a close has the log to itself.
-    exclusive: bool,
-    pub(crate) failed: Option<Error>,
-    pub(crate) closed: bool,
-}
+const ROOM_BYTES: u64 =
+    (2 * (HEADER_BYTES + Promise::BYTES) + 2 * (HEADER_BYTES + Seal::BYTES) + 2 * HEADER_BYTES) as u64;
 
 /// The commit path of one open log.
 #[derive(Debug)]
@@ -119,72 +52,6 @@ pub(crate) enum Accepted {
     Record(Appended),
     /// The active log has no room for it: rotate, then try again.
     LogFull(LogNumber),
-}
-
-impl State {
-    /// The state behind a recovery: everything in `active` is durable.
-    pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
-        let index = Index::new(next_index.get().saturating_sub(1));
-        let end = Position { log: active.log, offset: active.encoder.offset(), index };
-        Self {
-            forming: Vec::new(),
-            forming_start: end.offset,
-            forming_records: 0,
-            promise: None,
-            spare: Vec::new(),
-            next_index,
-            seq_floor,
-            accepted: end,
-            written: end,
-            durable: end,
-            promised,
-            sync_wanted: Index::new(0),
-            in_flight: None,
-            exclusive: false,
-            failed: None,
-            closed: false,
-            active,
-        }
-    }
-
-    /// Makes `active` the log being written; everything before it is durable.
-    pub(crate) fn switch(&mut self, active: ActiveLog, header: Vec<u8>) -> ActiveLog {
-        debug_assert!(self.forming.is_empty() && self.durable == self.accepted, "a rotation switches behind a sync");
-        self.forming_start = 0;
-        self.accepted = Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
-        self.written = Position { log: active.log, offset: 0, index: self.accepted.index };
-        // The header states that everything before it is durable: that needs no promise.
-        self.promised = self.durable.index;
-        self.forming = header;
-        mem::replace(&mut self.active, active)
-    }
-
-    fn check(&self) -> Result<()> {
-        if let Some(cause) = &self.failed {
-            return Err(Error::Poisoned { cause: Arc::new(cause.clone()) });
-        }
-        if self.closed { Err(Error::Closed) } else { Ok(()) }
-    }
-
-    /// Encodes a record that has been checked.
-    fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> Appended {
-        if self.forming_records == 0 {
-            // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group
-            // at the disk will have been synced, or everything will have failed.
-            let due = self.durable.index > self.promised || self.in_flight.is_some_and(|group| group.will_be_due);
-            self.promise = due.then(|| self.active.encoder.reserve_promise(&mut self.forming));
-        }
-        self.active.encoder.record(&mut self.forming, head, families, payload);
-        self.forming_records += 1;
-        self.active.records += 1;
-        self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
-        for family in families {
-            self.active.families.insert(*family, head.seqs.last());
-        }
-        let offset = self.active.encoder.offset();
-        self.accepted = Position { log: self.active.log, offset, index: head.index };
-        Appended { index: head.index, seqs: head.seqs, position: self.accepted }
-    }
 }
 
 impl Commit {

@@ -52,7 +52,9 @@ pub enum Error {
         version: u16,
     },
     /// The engine's configuration is not the one that wrote the log.
-    #[error("the log was written under configuration fingerprint {found:#018x}, not {expected:#018x}: open it with the configuration that wrote it")]
+    #[error(
+        "the log was written under configuration fingerprint {found:#018x}, not {expected:#018x}: open it with the configuration that wrote it"
+    )]
     ConfigMismatch {
         /// From the options.
         expected: u64,
@@ -142,7 +144,10 @@ pub enum Error {
         recorded: SeqNum,
     },
     /// More families with a flushed sequence number than CHECKPOINT has room for.
-    #[error("more than {} families are flushed: CHECKPOINT has no room for family {family}", wal_format::checkpoint::FAMILIES_MAX)]
+    #[error(
+        "more than {} families are flushed: CHECKPOINT has no room for family {family}",
+        wal_format::checkpoint::FAMILIES_MAX
+    )]
     TooManyFamilies {
         /// The family that does not fit.
         family: FamilyId,

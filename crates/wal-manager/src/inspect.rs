@@ -96,7 +96,8 @@ impl Inspection {
         let damaged = self.report.verdict == Verdict::Damaged;
         let told = matches!(self.report.mode, RecoveryMode::Strict | RecoveryMode::Default);
         let error = (damaged && told).then(|| Error::Damaged(Arc::new(self.report.clone())));
-        Records::new(self.stream.clone(), None, self.proven_below, None).then_error(self.refusal.clone().or(error))
+        Records::new(self.stream.clone(), None, self.proven_below, None)
+            .then_error(self.refusal.clone().or(error))
     }
 
     /// What CHECKPOINT says; `None` if it was gone and its content was guessed from the logs, for a salvage.
@@ -137,7 +138,8 @@ fn look(storage: &dyn Storage, options: &Options) -> Result<(Checkpoint, Plan, O
     let (content, fault) = match checkpoint::load(storage) {
         Ok(Some(loaded)) => (loaded.content, loaded.fault.map(|fault| fault.to_string())),
         Ok(None) if listing.logs.is_empty() => {
-            let source = io::Error::new(io::ErrorKind::NotFound, "no CHECKPOINT and no logs: not a log's directory");
+            let source =
+                io::Error::new(io::ErrorKind::NotFound, "no CHECKPOINT and no logs: not a log's directory");
             return Err(IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into());
         }
         Ok(None) if salvage => (guess(storage, &listing.logs)?, Some("missing".to_owned())),

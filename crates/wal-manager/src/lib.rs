@@ -69,13 +69,14 @@ mod replay;
 mod report;
 mod retention;
 mod rotate;
+mod state;
 mod ticket;
 mod wal;
 
 pub use wal_format::checkpoint::CleanEnd;
 pub use wal_format::{
-    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op, PAYLOAD_BYTES_MAX,
-    RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
+    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op,
+    PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
 };
 pub use wal_io as io;
 pub use wal_io::Storage;
@@ -89,7 +90,7 @@ pub use inspect::{CheckpointView, Inspection};
 pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress};
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
-pub use replay::{RecoveredRecord, Records};
+pub use replay::{Records, RecoveredRecord};
 pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;

@@ -178,7 +178,11 @@ impl Options {
     fn check(&self) -> Result<()> {
         let allowed = format!("{LOG_BYTES_MIN} to {LOG_BYTES_MAX} bytes are allowed");
         if !(LOG_BYTES_MIN..=LOG_BYTES_MAX).contains(&self.log_bytes) {
-            return Err(Error::InvalidOption { option: "log_bytes", given: self.log_bytes.to_string(), allowed });
+            return Err(Error::InvalidOption {
+                option: "log_bytes",
+                given: self.log_bytes.to_string(),
+                allowed,
+            });
         }
         Ok(())
     }

@@ -29,8 +29,14 @@ pub(crate) struct FoundRecord {
 #[derive(Debug)]
 pub(crate) enum Item {
     Record(FoundRecord),
-    Promise { at: u64, promise: Promise },
-    Seal { at: u64, seal: Seal },
+    Promise {
+        at: u64,
+        promise: Promise,
+    },
+    Seal {
+        at: u64,
+        seal: Seal,
+    },
     /// Nothing more can be read from here on.
     Stop(Stop),
 }
@@ -150,7 +156,9 @@ impl LogReader {
             let bytes = self.fill(at, chunk::room_in_block(at))?;
             let decoded = match chunk::decode(&self.seed, at, &bytes) {
                 Ok(Chunk { kind, crc, payload }) => (kind, crc, bytes.slice_ref(payload)),
-                Err(ChunkFault::Truncated | ChunkFault::Zeros) if bytes.is_empty() => return self.end_of_file(),
+                Err(ChunkFault::Truncated | ChunkFault::Zeros) if bytes.is_empty() => {
+                    return self.end_of_file();
+                }
                 Err(fault) => return Ok(Item::Stop(Stop::Fault(fault.into()))),
             };
             if let Some(item) = self.accept(at, decoded)? {
@@ -169,7 +177,8 @@ impl LogReader {
     }
 
     fn end_of_file(&self) -> Result<Item> {
-        let stop = if self.partial.is_some() { Stop::Fault(ChunkFault::Truncated.into()) } else { Stop::EndOfFile };
+        let stop =
+            if self.partial.is_some() { Stop::Fault(ChunkFault::Truncated.into()) } else { Stop::EndOfFile };
         Ok(Item::Stop(stop))
     }
 
@@ -286,8 +295,7 @@ impl LogReader {
     fn check_seal(&self, payload: &[u8]) -> Option<Seal> {
         let seal = Seal::decode(payload)?;
         let Some(next_index) = self.next_index else { return Some(seal) };
-        let found =
-            Seal { records: self.records, next_index, seqs: self.seqs, digest: self.digest.get() };
+        let found = Seal { records: self.records, next_index, seqs: self.seqs, digest: self.digest.get() };
         (seal == found).then_some(seal)
     }
 

@@ -48,7 +48,13 @@ impl<'a> From<&'a WriteBatch> for Record<'a> {
     fn from(batch: &'a WriteBatch) -> Self {
         // An empty batch is refused at append, as a record without payload is.
         let payload = if batch.is_empty() { &[] } else { batch.as_bytes() };
-        Self { kind: RecordKind::BATCH, families: batch.families(), first: None, count: batch.count(), payload }
+        Self {
+            kind: RecordKind::BATCH,
+            families: batch.families(),
+            first: None,
+            count: batch.count(),
+            payload,
+        }
     }
 }
 

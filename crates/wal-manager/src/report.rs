@@ -163,9 +163,14 @@ impl fmt::Display for Proof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Promise { at, durable_end } => {
-                write!(f, "the promise at byte {at} says that everything before byte {durable_end} was synced")
+                write!(
+                    f,
+                    "the promise at byte {at} says that everything before byte {durable_end} was synced"
+                )
             }
-            Self::Seal { at } => write!(f, "the seal at byte {at} was written after everything before it was synced"),
+            Self::Seal { at } => {
+                write!(f, "the seal at byte {at} was written after everything before it was synced")
+            }
             Self::LaterLog(log) => write!(f, "log {log} was written after this was synced"),
             Self::Checkpoint => f.write_str("CHECKPOINT was written after this was synced"),
         }
@@ -300,7 +305,11 @@ impl RecoveryReport {
             (Some((first, [])), _) => first.to_string(),
             (Some((first, more)), _) => format!("{first}; and {} more", more.len()),
             (None, Verdict::TornTail) => {
-                format!("{}: {} unacknowledged bytes at the end are torn", self.path.display(), self.cut_bytes)
+                format!(
+                    "{}: {} unacknowledged bytes at the end are torn",
+                    self.path.display(),
+                    self.cut_bytes
+                )
             }
             (None, _) => format!("{}: clean", self.path.display()),
         }
@@ -338,16 +347,23 @@ mod ser {
     }
     plain!(number log_option LogNumber, index index_option Index, epoch epoch_option Epoch);
 
-    pub(super) fn seq_option<S: Serializer>(value: &Option<SeqNum>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn seq_option<S: Serializer>(
+        value: &Option<SeqNum>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.map(SeqNum::get).serialize(serializer)
     }
 
-    pub(super) fn range_option<S: Serializer>(value: &Option<SeqRange>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn range_option<S: Serializer>(
+        value: &Option<SeqRange>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         value.map(|range| (range.first().get(), range.last().get())).serialize(serializer)
     }
 }
 
 #[cfg(feature = "serde")]
 use ser::{
-    display, display_option, epoch, epoch_option, index, index_option, log_option, number, range_option, seq_option,
+    display, display_option, epoch, epoch_option, index, index_option, log_option, number, range_option,
+    seq_option,
 };

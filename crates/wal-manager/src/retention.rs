@@ -7,10 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing::{info, info_span, warn};
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 
-use crate::commit::ActiveLog;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::recovery::OldLog;
+use crate::state::ActiveLog;
 use crate::wal::Inner;
 
 /// What a log is at the moment.
@@ -159,7 +159,9 @@ impl Inner {
         flushed.extend(marks.iter().copied());
         // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
         let is_flushed = |info: &LogInfo| {
-            info.families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+            info.families
+                .iter()
+                .all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
         };
         let (gone, lowest) = {
             let old = self.retention.lock();
@@ -176,7 +178,8 @@ impl Inner {
         // Rotations only append, so what was counted is still in front.
         let gone = self.retention.lock().drain(..gone).collect::<Vec<_>>();
         unlinks.queue.extend(
-            gone.into_iter().map(|info| Unlink { name: names::log_name(info.log), log: Some((info.log, info.bytes)) }),
+            gone.into_iter()
+                .map(|info| Unlink { name: names::log_name(info.log), log: Some((info.log, info.bytes)) }),
         );
         let deletion = self.unlink(&mut unlinks);
         drop(unlinks);

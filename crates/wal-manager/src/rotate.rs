@@ -16,10 +16,10 @@ use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRan
 use wal_io::Sink;
 
 use crate::clock::micros;
-use crate::commit::ActiveLog;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::record::Position;
+use crate::state::ActiveLog;
 use crate::wal::Inner;
 
 /// A log that was closed by a rotation.
@@ -95,7 +95,8 @@ impl Inner {
             proven: end.offset,
             digest: state.active.encoder.digest().get(),
         };
-        let mut header = FileHeader::new(self.wal_id, next.log, self.epoch, state.next_index, state.seq_floor);
+        let mut header =
+            FileHeader::new(self.wal_id, next.log, self.epoch, state.next_index, state.seq_floor);
         header.predecessor = Some(before);
         header.config_fingerprint = self.config_fingerprint;
         header.created_micros = micros(self.clock.wall());

@@ -10,7 +10,7 @@ use wal_io::{Lock, Storage};
 
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
-use crate::commit::{Accepted, ActiveLog, Commit, State};
+use crate::commit::{Accepted, Commit};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -18,6 +18,7 @@ use crate::record::{Appended, Durability, Position, Record};
 use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
 use crate::rotate::{Rotation, SealedLog};
+use crate::state::{ActiveLog, State};
 use crate::ticket::Ticket;
 
 /// An open write-ahead log: appends, syncs, rotates, deletes. It comes out of a [`Recovery`](crate::Recovery).
@@ -93,7 +94,8 @@ impl Wal {
     }
 
     pub(crate) fn start(parts: Parts) -> Self {
-        let Parts { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention } = parts;
+        let Parts { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention } =
+            parts;
         let header = new_log.header;
         // The header says that everything before its first record is durable; the records in the new log wait for a promise (RC5).
         let promised = Index::new(header.first_index.get().saturating_sub(1));

@@ -78,7 +78,8 @@ pub(crate) fn commit(
     let salvage = options.mode == RecoveryMode::Salvage && !plan.findings.is_empty();
     quarantine_copies(&**storage, &plan, epoch, report)?;
 
-    let mut header = FileHeader::new(content.wal_id, log, epoch, plan.proven.next_index, plan.proven.seq_floor);
+    let mut header =
+        FileHeader::new(content.wal_id, log, epoch, plan.proven.next_index, plan.proven.seq_floor);
     header.predecessor = plan.proven.link;
     header.config_fingerprint = options.config_fingerprint.max(content.config_fingerprint);
     header.created_micros = micros(options.clock.wall());
@@ -257,13 +258,25 @@ pub(crate) fn survey_again(
         let file = survey::open_log(storage, content, report.log)?;
         let end = file.length;
         let seq_floor = SeqNum::default();
-        parts.push(Part { log: file.log, source: file.source, seed: file.seed, first_index: None, seq_floor, end });
+        parts.push(Part {
+            log: file.log,
+            source: file.source,
+            seed: file.seed,
+            first_index: None,
+            seq_floor,
+            end,
+        });
     }
     Ok(parts)
 }
 
 /// Copies each damaged log that stays on the chain, before anything is decided for good: its damaged part will be deleted with it one day.
-fn quarantine_copies(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut RecoveryReport) -> Result<()> {
+fn quarantine_copies(
+    storage: &dyn Storage,
+    plan: &Plan,
+    epoch: Epoch,
+    report: &mut RecoveryReport,
+) -> Result<()> {
     let damaged = plan.findings.iter().map(|finding| finding.log).filter(|log| is_live(plan, *log));
     for log in damaged {
         let source = match storage.open_source(&names::log_name(log)) {

@@ -5,8 +5,10 @@
 //! handed out, appended, promised or removed. A crash at any step leaves either the old state or the new one, and what is left of an
 //! unfinished attempt is recognised by its epoch and removed (RC4).
 
+mod chain;
 mod commit;
 mod decide;
+mod judge;
 pub(crate) mod progress;
 pub(crate) mod stream;
 mod survey;
@@ -86,7 +88,8 @@ impl Recovery {
                 (decide(&*storage, &file.content(), listing, &Meter::default())?, file)
             }
             Some(loaded) => {
-                let plan = decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?;
+                let plan =
+                    decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?;
                 let found = loaded.content.config_fingerprint;
                 let expected = options.config_fingerprint;
                 if expected != 0 && found != 0 && expected != found {
@@ -118,7 +121,12 @@ impl Recovery {
     /// with the logs. May be called again; each call begins anew.
     pub fn records(&self) -> Records {
         let flushed = self.parts.checkpoint.content().flushed;
-        Records::new(self.stream.clone(), Some(flushed), self.report.next_index, Some(Arc::clone(&self.replayed)))
+        Records::new(
+            self.stream.clone(),
+            Some(flushed),
+            self.report.next_index,
+            Some(Arc::clone(&self.replayed)),
+        )
     }
 
     /// The sequence number up to which everything of `family` is flushed.

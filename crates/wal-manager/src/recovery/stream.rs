@@ -98,7 +98,9 @@ impl Reading {
             let item = reader.next()?;
             let good_end = reader.good_end();
             match item {
-                Item::Record(record) if grows(&mut self.salvage, &record) => return Ok(Next::Record(log, record)),
+                Item::Record(record) if grows(&mut self.salvage, &record) => {
+                    return Ok(Next::Record(log, record));
+                }
                 Item::Record(_) | Item::Promise { .. } => {}
                 Item::Stop(Stop::Fault(_)) if self.salvage.is_some() => {
                     if !reader.resync()? {

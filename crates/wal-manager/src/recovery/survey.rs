@@ -143,8 +143,13 @@ impl Walked {
 /// The file cannot be read.
 pub(crate) fn walk(file: LogFile, header: FileHeader, end: Option<u64>, meter: &Meter) -> Result<Walked> {
     let stop_at = end.unwrap_or(u64::MAX);
-    let mut reader =
-        LogReader::new(Arc::clone(&file.source), file.seed, Some(header.first_index), header.seq_floor, stop_at);
+    let mut reader = LogReader::new(
+        Arc::clone(&file.source),
+        file.seed,
+        Some(header.first_index),
+        header.seq_floor,
+        stop_at,
+    );
     let mut families = BTreeMap::new();
     let mut promise: Option<(u64, Promise)> = None;
     let mut seal = None;

@@ -27,7 +27,8 @@ impl Run {
 
     /// Itself, if it ended with this code.
     pub(crate) fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stderr: {}stdout: {}", self.err, String::from_utf8_lossy(&self.out));
+        let out = String::from_utf8_lossy(&self.out[..self.out.len().min(4000)]);
+        assert_eq!(self.code, code, "stderr: {}stdout: {out}", self.err);
         self
     }
 }

@@ -1,0 +1,152 @@
+//! What the commit path changes, all under one mutex.
+//!
+//! **Invariants**:
+//! - `durable <= written <= accepted`, in the order of the log; `durable` moves only after a successful sync (PR1).
+//! - at most one leader (`in_flight`), and none while a rotation switches logs (`exclusive`).
+//! - `forming` holds exactly the bytes of the active log between `forming_start` and the encoder's offset.
+//! - after the first failure (`failed`) nothing moves any more.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+use wal_format::control::Seal;
+use wal_format::encode::{LogEncoder, PromiseSlot};
+use wal_format::record::Head;
+use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
+use wal_io::Sink;
+
+use crate::error::{Error, Result};
+use crate::record::{Appended, Position};
+
+/// The log being written.
+#[derive(Debug)]
+pub(crate) struct ActiveLog {
+    pub(crate) log: LogNumber,
+    pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) encoder: LogEncoder,
+    pub(crate) records: u64,
+    pub(crate) seqs: Option<SeqRange>,
+    /// Highest sequence number of each family in it.
+    pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+}
+
+impl ActiveLog {
+    /// What the seal says.
+    pub(crate) fn seal(&self, next_index: Index) -> Seal {
+        let digest = self.encoder.digest().get();
+        Seal { records: self.records, next_index, seqs: self.seqs, digest }
+    }
+}
+
+/// A group at the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InFlight {
+    /// Whether its success will make records durable that no promise speaks of yet.
+    pub(crate) will_be_due: bool,
+}
+
+/// Everything that the commit path changes.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) active: ActiveLog,
+    /// Encoded and not yet written.
+    pub(crate) forming: Vec<u8>,
+    /// Offset in the active log of the first byte of `forming`.
+    pub(crate) forming_start: u64,
+    pub(crate) forming_records: u64,
+    /// The place of the promise in `forming`.
+    pub(crate) promise: Option<PromiseSlot>,
+    /// The other buffer.
+    pub(crate) spare: Vec<u8>,
+    /// Index of the next record.
+    pub(crate) next_index: Index,
+    /// Lowest sequence number that may come next.
+    pub(crate) seq_floor: SeqNum,
+    /// Behind everything encoded.
+    pub(crate) accepted: Position,
+    /// Behind everything handed to the system.
+    pub(crate) written: Position,
+    /// The frontier.
+    pub(crate) durable: Position,
+    /// Index of the last record that a promise, or this log's header, says to be durable.
+    pub(crate) promised: Index,
+    /// Records up to this index are waited for at `Synced`.
+    pub(crate) sync_wanted: Index,
+    pub(crate) in_flight: Option<InFlight>,
+    /// A rotation or a close has the log to itself.
+    pub(crate) exclusive: bool,
+    pub(crate) failed: Option<Error>,
+    pub(crate) closed: bool,
+}
+
+impl State {
+    /// The state behind a recovery: everything in `active` is durable.
+    pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
+        let index = Index::new(next_index.get().saturating_sub(1));
+        let end = Position { log: active.log, offset: active.encoder.offset(), index };
+        Self {
+            forming: Vec::new(),
+            forming_start: end.offset,
+            forming_records: 0,
+            promise: None,
+            spare: Vec::new(),
+            next_index,
+            seq_floor,
+            accepted: end,
+            written: end,
+            durable: end,
+            promised,
+            sync_wanted: Index::new(0),
+            in_flight: None,
+            exclusive: false,
+            failed: None,
+            closed: false,
+            active,
+        }
+    }
+
+    /// Makes `active` the log being written; everything before it is durable.
+    pub(crate) fn switch(&mut self, active: ActiveLog, header: Vec<u8>) -> ActiveLog {
+        debug_assert!(
+            self.forming.is_empty() && self.durable == self.accepted,
+            "a rotation switches behind a sync"
+        );
+        self.forming_start = 0;
+        self.accepted =
+            Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
+        self.written = Position { log: active.log, offset: 0, index: self.accepted.index };
+        // The header states that everything before it is durable: that needs no promise.
+        self.promised = self.durable.index;
+        self.forming = header;
+        mem::replace(&mut self.active, active)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(cause) = &self.failed {
+            return Err(Error::Poisoned { cause: Arc::new(cause.clone()) });
+        }
+        if self.closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Encodes a record that has been checked.
+    pub(crate) fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> Appended {
+        if self.forming_records == 0 {
+            // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group
+            // at the disk will have been synced, or everything will have failed.
+            let due =
+                self.durable.index > self.promised || self.in_flight.is_some_and(|group| group.will_be_due);
+            self.promise = due.then(|| self.active.encoder.reserve_promise(&mut self.forming));
+        }
+        self.active.encoder.record(&mut self.forming, head, families, payload);
+        self.forming_records += 1;
+        self.active.records += 1;
+        self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        for family in families {
+            self.active.families.insert(*family, head.seqs.last());
+        }
+        let offset = self.active.encoder.offset();
+        self.accepted = Position { log: self.active.log, offset, index: head.index };
+        Appended { index: head.index, seqs: head.seqs, position: self.accepted }
+    }
+}
