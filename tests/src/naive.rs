@@ -268,12 +268,15 @@ impl<'a> Reader<'a> {
                 },
                 (2, None) => partial = Some((at, chunk.payload.to_vec(), self.crcs.len() - 4)),
                 (3, Some((_, bytes, _))) => bytes.extend_from_slice(chunk.payload),
-                (4, Some((start, bytes, before))) => {
+                (4, Some((start, bytes, _))) => {
                     bytes.extend_from_slice(chunk.payload);
-                    let (start, before) = (*start, *before);
                     match record(bytes) {
-                        Ok(record) => self.items.push(Item::Record(number_of(start), record)),
-                        Err(newer) => return self.bad_record(start, newer, self.crcs.len() - before),
+                        Ok(record) => self.items.push(Item::Record(number_of(*start), record)),
+                        Err(bad) => {
+                            let start = *start;
+                            self.forget(&partial);
+                            return self.bad_record(start, bad, 0);
+                        }
                     }
                     partial = None;
                 }

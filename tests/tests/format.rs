@@ -29,17 +29,10 @@ fn seed() -> LogSeed {
     LogSeed::new(WAL_ID, LOG)
 }
 
-/// A sealed log of three blocks with a record over all of them, promises, a batch, and padding before data and before a promise.
+/// A sealed log of four blocks: records whole and in first, middle and last parts, promises, and padding before one.
 fn long_log() -> LogBuilder {
     let mut log = LogBuilder::new(1);
-    log.record(b"a")
-        .fill_to(20)
-        .promise()
-        .record(b"first of its block")
-        .fill_to(5)
-        .record(b"c")
-        .promise()
-        .seal();
+    log.record(b"a").fill_to(20).promise().record(&pattern(1, 2 * 32768)).record(b"c").promise().seal();
     log
 }
 
@@ -84,17 +77,18 @@ fn f1_what_contradicts_itself_is_no_header() {
     let predecessors = [
         Predecessor { end: 1, ..none },
         Predecessor { digest: 1, ..none },
-        Predecessor { log: LogNumber::new(1), ..none },
+        Predecessor { log: LogNumber::new(5), ..none },
         Predecessor { log: LogNumber::new(7), ..none },
         Predecessor { log: LogNumber::new(3), end: 9, proven: 10, digest: 0 },
     ];
-    let log = LogNumber::new(1);
+    let log = LogNumber::new(5);
     for predecessor in predecessors {
-        let bytes = header_chunk(&FileHeader { predecessor: Some(predecessor), ..plain_header() });
+        let bytes = header_chunk(&FileHeader { log, predecessor: Some(predecessor), ..plain_header() });
         assert_eq!(FileHeader::decode(log, &bytes), Err(HeaderFault::NotAHeader), "{predecessor:?}");
+        assert_eq!(naive::decode_log(*WAL_ID.as_bytes(), 5, &bytes).end, End::Fault(0), "{predecessor:?}");
     }
     let zero_index = header_chunk(&FileHeader { first_index: Index::new(0), ..plain_header() });
-    assert_eq!(FileHeader::decode(log, &zero_index), Err(HeaderFault::NotAHeader));
+    assert_eq!(FileHeader::decode(LOG, &zero_index), Err(HeaderFault::NotAHeader));
     let log_zero = header_chunk(&FileHeader { log: LogNumber::new(0), ..plain_header() });
     assert_eq!(FileHeader::decode(LogNumber::new(0), &log_zero), Err(HeaderFault::NotAHeader));
 }
@@ -167,7 +161,7 @@ fn f3_known_vectors() {
 #[test]
 fn f3_any_record_bit_flip_is_detected() {
     let log = long_log();
-    assert!(log.bytes.len() > 65536, "it spans blocks");
+    assert_eq!(log.bytes.len() / 32768, 3, "it spans blocks");
     let whole = logs::decode(WAL_ID, LOG, &log.bytes);
     assert_eq!((&whole.items, whole.end), (&log.items, End::Sealed(log.bytes.len() as u64)));
     let mut file = log.bytes.clone();
@@ -476,6 +470,13 @@ fn p6_an_ignorable_chunk_may_stand_between_the_parts_of_a_record() {
     assert!(
         matches!(&read.items[..], [_, Item::Ignorable { .. }, Item::Record(_, record)] if record.payload == b"ab")
     );
+    assert_eq!(naive::decode_log(*WAL_ID.as_bytes(), 1, &log.bytes), read);
+    // If the record is none in the end, the log ends at its first part, and what stood between goes with it.
+    let mut log = LogBuilder::new(1);
+    let start = log.bytes.len() as u64;
+    log.raw(ChunkType::First.to_byte(), b"\0").raw(200, b"skip me").raw(ChunkType::Last.to_byte(), b"\0");
+    let read = logs::decode(WAL_ID, LOG, &log.bytes);
+    assert_eq!((read.items.len(), read.end), (1, End::Fault(start)));
     assert_eq!(naive::decode_log(*WAL_ID.as_bytes(), 1, &log.bytes), read);
 }
 

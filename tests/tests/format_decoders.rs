@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
-use wal_format::checkpoint::{Checkpoint, CleanEnd, SLOT_BYTES, Slot};
+use wal_format::checkpoint::{Checkpoint, CleanEnd, SLOT_BYTES, Slot, SlotFault};
 use wal_format::header::Predecessor;
 use wal_format::{ChunkType, Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WalId};
 use wal_tests::golden;
@@ -160,6 +160,10 @@ proptest! {
         prop_assert!(log.items.starts_with(&naive.items), "content that was never written");
         prop_assert!(naive == ours, "naive {:?}, wal-format {:?}", naive.end, ours.end);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
     fn t2_decoders_agree_on_chunks_in_any_order(
@@ -271,4 +275,41 @@ fn t2_decoders_agree_at_every_alignment() {
             assert_eq!(naive, ours, "room {room}");
         }
     }
+}
+
+#[test]
+fn t2_what_contradicts_itself_is_no_slot() {
+    let [good, _] = golden::checkpoints();
+    let nowhere = |end, next| Some(CleanEnd { log: LogNumber::new(0), end, next_index: Index::new(next) });
+    let contradictions = [
+        Checkpoint { lowest: LogNumber::new(0), ..good.clone() },
+        Checkpoint { next_index: Index::new(0), ..good.clone() },
+        Checkpoint { active: LogNumber::new(6), ..good.clone() },
+        Checkpoint { sealed_through: LogNumber::new(6), ..good.clone() },
+        Checkpoint { clean_end: nowhere(1, 0), ..good.clone() },
+        Checkpoint { clean_end: nowhere(0, 1), ..good.clone() },
+    ];
+    for checkpoint in contradictions {
+        let bytes = checkpoint.encode(Slot::A);
+        assert_eq!(Checkpoint::decode(Slot::A, &bytes), Err(SlotFault::Content), "{checkpoint:?}");
+        assert_eq!(naive::decode_checkpoint(&bytes), [None, None], "{checkpoint:?}");
+    }
+    // A newer version may append fields, and may ask for a newer reader.
+    let with_crc = |mut bytes: Vec<u8>| {
+        let crc = naive::crc32(&[b"slot A", &bytes[4..]]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    };
+    let mut longer = good.encode(Slot::A);
+    longer.extend_from_slice(b"appended");
+    longer[4] += 8;
+    longer[16] = 9;
+    assert_eq!(Checkpoint::decode(Slot::A, &with_crc(longer.clone())), Ok(good));
+    longer[18] = 2;
+    let newer = with_crc(longer);
+    assert_eq!(
+        Checkpoint::decode(Slot::A, &newer),
+        Err(SlotFault::NewerFormat { version: 9, lowest_reader: 2 })
+    );
+    assert_eq!(naive::decode_checkpoint(&newer), [None, None]);
 }

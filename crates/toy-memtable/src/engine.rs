@@ -353,8 +353,9 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) {
             return Err(EngineError::Closed);
         }
-        let sources = Arc::clone(&read(&self.sources));
-        if sources.active.bytes() < bytes {
+        // The gate is held: it stays the active one until it is replaced below.
+        let full = Arc::clone(&read(&self.sources).active);
+        if full.bytes() < bytes {
             return Ok(Sealed::Done);
         }
         if backlog.len() >= self.sealed_max {
@@ -362,11 +363,14 @@ impl Shared {
         }
         // ORDER: the log first; if it refuses, nothing has changed here.
         self.wal.rotate()?;
+        let active = Arc::new(Memtable::new(full.id().saturating_add(1)));
+        // Read and replaced under one lock: the flush thread may have changed the rest during the rotation.
+        let mut sources = write(&self.sources);
         let mut sealed = sources.sealed.clone();
-        sealed.push(Arc::clone(&sources.active));
-        let active = Arc::new(Memtable::new(sources.active.id().saturating_add(1)));
-        *write(&self.sources) = Arc::new(Sources { active, sealed, tables: sources.tables.clone() });
-        backlog.push(Arc::clone(&sources.active));
+        sealed.push(Arc::clone(&full));
+        *sources = Arc::new(Sources { active, sealed, tables: sources.tables.clone() });
+        drop(sources);
+        backlog.push(full);
         self.changed.notify_all();
         Ok(Sealed::Done)
     }

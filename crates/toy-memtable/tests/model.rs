@@ -8,31 +8,35 @@
 
 mod common;
 
-use std::path::Path;
+use std::sync::Arc;
 
 use common::{Model, Random, assert_holds, contents, families};
-use toy_memtable::{Durability, Engine, FamilyId, Snapshot, WriteBatch};
+use toy_memtable::{Durability, Engine, EngineOptions, FamilyId, Snapshot, WriteBatch};
+use wal_manager::{MemStorage, Wal};
 
 const LEVELS: [Durability; 3] = [Durability::Buffered, Durability::Written, Durability::Synced];
 
 #[test]
 fn the_engine_is_a_sorted_map() {
-    for seed in 0..6 {
-        let home = tempfile::tempdir().unwrap();
-        run(&home.path().join("db"), seed);
+    for seed in 0..20 {
+        let (wal, tables) = (Arc::new(MemStorage::new()), Arc::new(MemStorage::new()));
+        run(&|| Engine::options_on(Wal::options_on(wal.clone()), tables.clone()), seed, 2_000);
     }
 }
 
-fn open(dir: &Path) -> Engine {
-    Engine::options(dir).memtable_bytes(6_000).tables_max(3).log_bytes(64 << 10).open().unwrap().0
+#[test]
+fn the_engine_is_a_sorted_map_on_a_real_disk() {
+    let home = tempfile::tempdir().unwrap();
+    run(&|| Engine::options(home.path().join("db")), 100, 1_000);
 }
 
-fn run(dir: &Path, seed: u64) {
+fn run(options: &dyn Fn() -> EngineOptions, seed: u64, steps: u32) {
+    let open = || options().memtable_bytes(6_000).tables_max(3).log_bytes(64 << 10).open().unwrap().0;
     let mut random = Random(seed);
     let mut model = Model::new();
-    let mut engine = open(dir);
+    let mut engine = open();
     let mut kept: Vec<(Snapshot, Model)> = Vec::new();
-    for step in 0..1_200 {
+    for step in 0..steps {
         let what = format!("seed {seed} step {step}");
         match random.below(100) {
             0 => engine.flush().unwrap(),
@@ -41,13 +45,13 @@ fn run(dir: &Path, seed: u64) {
                 kept.clear();
                 engine.sync().unwrap();
                 drop(engine);
-                engine = open(dir);
+                engine = open();
                 assert_holds(&engine, &model, &what);
             }
             2 => {
                 kept.clear();
                 engine.close().unwrap();
-                engine = open(dir);
+                engine = open();
                 assert_holds(&engine, &model, &what);
             }
             3 => kept.push((engine.snapshot(), model.clone())),

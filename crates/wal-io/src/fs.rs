@@ -1,8 +1,9 @@
 //! A real directory.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use rustix::io::Errno;
 use crate::error::{IoError, Operation};
 use crate::names;
 use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+
+#[cfg(test)]
+mod tests;
 
 /// Mode of new files: the owner writes, the group reads.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
@@ -83,20 +87,50 @@ impl FsStorage {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file =
             retry(|| sys::openat(&self.directory, name, flags, FILE_MODE)).map_err(|errno| match errno {
-                Errno::LOOP => {
-                    fail(io::Error::new(io::ErrorKind::InvalidInput, "is a symlink, not a regular file"))
-                }
-                Errno::NXIO => fail(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")),
+                // A symlink; a socket, or a FIFO without a reader; a directory.
+                Errno::LOOP | Errno::NXIO | Errno::ISDIR => fail(self.why_refused(name, errno)),
                 errno => fail(errno.into()),
             })?;
         let stat = retry(|| sys::fstat(&file)).map_err(|errno| fail(errno.into()))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(File::from(file)),
-            other => {
-                let message = format!("is a {other:?}, not a regular file");
-                Err(fail(io::Error::new(io::ErrorKind::InvalidInput, message)))
-            }
+            other => Err(fail(not_regular(other))),
         }
+    }
+
+    /// Says what the name stands for instead of a regular file.
+    fn why_refused(&self, name: &str, errno: Errno) -> io::Error {
+        match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(stat) => not_regular(FileType::from_raw_mode(stat.st_mode)),
+            Err(_) => errno.into(),
+        }
+    }
+
+    fn entries(&self) -> rustix::io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if [b".".as_slice(), b".."].contains(&name.to_bytes()) {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                kind = match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    // Removed since it was listed.
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno),
+                };
+            }
+            let kind = match kind {
+                FileType::RegularFile => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                _ => EntryKind::Other,
+            };
+            entries.push(Entry { name: OsString::from_vec(name.to_bytes().to_vec()), kind });
+        }
+        Ok(entries)
     }
 
     fn file(&self, name: &str, file: File) -> Arc<FsFile> {
@@ -114,6 +148,24 @@ fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     }
 }
 
+fn not_regular(kind: FileType) -> io::Error {
+    let kind = match kind {
+        FileType::Directory => "directory",
+        FileType::Symlink => "symlink",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::BlockDevice | FileType::CharacterDevice => "device",
+        _ => "file of an unknown kind",
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, format!("is a {kind}, not a regular file"))
+}
+
+/// What tells one directory from another: device and inode.
+fn identity(directory: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
+    let stat = retry(|| sys::fstat(directory))?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
 fn exists(path: &Path) -> bool {
     // The empty path is the current directory's.
     path.as_os_str().is_empty() || path.symlink_metadata().is_ok()
@@ -125,31 +177,8 @@ impl Storage for FsStorage {
     }
 
     fn list(&self) -> Result<Vec<Entry>, IoError> {
-        let fail = |errno: Errno| IoError::new(Operation::List, &self.path, errno.into());
-        let mut entries = Vec::new();
-        for entry in retry(|| Dir::read_from(&self.directory)).map_err(fail)? {
-            let entry = entry.map_err(fail)?;
-            let name = entry.file_name();
-            if [b".".as_slice(), b".."].contains(&name.to_bytes()) {
-                continue;
-            }
-            let mut kind = entry.file_type();
-            if kind == FileType::Unknown {
-                kind = match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
-                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                    // Removed since it was listed.
-                    Err(Errno::NOENT) => continue,
-                    Err(errno) => return Err(fail(errno)),
-                };
-            }
-            let kind = match kind {
-                FileType::RegularFile => EntryKind::File,
-                FileType::Directory => EntryKind::Directory,
-                _ => EntryKind::Other,
-            };
-            entries.push(Entry { name: OsString::from_vec(name.to_bytes().to_vec()), kind });
-        }
-        Ok(entries)
+        // Interrupted half-way, it starts anew.
+        retry(|| self.entries()).map_err(|errno| IoError::new(Operation::List, &self.path, errno.into()))
     }
 
     fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
@@ -183,37 +212,46 @@ impl Storage for FsStorage {
             .map_err(|errno| IoError::new(Operation::SyncDirectory, &self.path, errno.into()))
     }
 
-    /// Syncs the parent and every ancestor of it, up to the root: which of them are new, nobody remembers after a crash. It ends without an
-    /// error at the first that this user may not read, or that lies on a file system without syncs of directories: those
-    /// were there before us.
+    /// Syncs the parent and every ancestor of it, up to the root: which of them are new, nobody remembers after a
+    /// crash. It goes from the handle upwards, so a symlink in the path or a rename does not lead it astray. It ends
+    /// without an error at the first that this user may not read; one on a file system that cannot sync directories (or
+    /// cannot be written) has nothing to make durable. Both were there before us.
     fn sync_parents(&self) -> Result<(), IoError> {
-        let path = std::path::absolute(&self.path)
-            .map_err(|source| IoError::new(Operation::SyncDirectory, &self.path, source))?;
-        for parent in path.ancestors().skip(1) {
-            let fail = |errno: Errno| IoError::new(Operation::SyncDirectory, parent, errno.into());
+        let mut path = self.path.clone();
+        let mut below: Option<OwnedFd> = None;
+        loop {
+            path.push("..");
+            let fail = |errno: Errno| IoError::new(Operation::SyncDirectory, &path, errno.into());
+            let child = below.as_ref().map_or(self.directory.as_fd(), AsFd::as_fd);
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let directory = match retry(|| sys::open(parent, flags, Mode::empty())) {
-                Ok(directory) => directory,
+            let parent = match retry(|| sys::openat(child, "..", flags, Mode::empty())) {
+                Ok(parent) => parent,
                 Err(Errno::ACCESS | Errno::PERM) => return Ok(()),
                 Err(errno) => return Err(fail(errno)),
             };
-            match retry(|| sys::fsync(&directory)) {
-                Ok(()) => {}
-                Err(Errno::INVAL | Errno::ROFS) => return Ok(()),
+            // The root is its own parent.
+            if identity(child).map_err(fail)? == identity(parent.as_fd()).map_err(fail)? {
+                return Ok(());
+            }
+            match retry(|| sys::fsync(&parent)) {
+                Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
                 Err(errno) => return Err(fail(errno)),
             }
+            below = Some(parent);
         }
-        Ok(())
     }
 
     /// Uses flock, which closing another handle of the file does not end (POSIX record locks would).
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
         let fail = self.fail(Operation::Lock, name);
         let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(FsLock { _file: file })),
-            Err(std::fs::TryLockError::WouldBlock) => Err(fail(io::ErrorKind::WouldBlock.into())),
-            Err(std::fs::TryLockError::Error(source)) => Err(fail(source)),
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Box::new(FsLock { _file: file })),
+                Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
+                Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}
+                Err(TryLockError::Error(source)) => return Err(fail(source)),
+            }
         }
     }
 }
@@ -254,10 +292,21 @@ impl Sink for FsFile {
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        if length == 0 {
+            // fallocate would call that an invalid argument.
+            return Ok(());
+        }
         match retry(|| sys::fallocate(&self.file, FallocateFlags::empty(), 0, length)) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             result => return result.map_err(|errno| self.fail(Operation::Preallocate)(errno.into())),
         }
+        self.write_zeros(length)
+    }
+}
+
+impl FsFile {
+    /// Makes the file `length` bytes long with zeros behind what is there.
+    fn write_zeros(&self, length: u64) -> Result<(), IoError> {
         let zeros = vec![0; ZEROS_BYTES];
         let mut offset = self.length()?;
         while offset < length {

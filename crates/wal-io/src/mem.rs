@@ -1,6 +1,7 @@
 //! A directory in memory, for examples and tests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::error::{IoError, Operation};
 use crate::names;
 use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+
+#[cfg(test)]
+mod tests;
 
 /// A directory in memory. Clones are the same directory; nothing survives the process, and syncs do nothing.
 ///
@@ -19,16 +23,17 @@ use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
 /// assert_eq!(storage.files()["a"], b"bytes");
 /// # Ok::<(), wal_io::IoError>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MemStorage {
     path: PathBuf,
     directory: Arc<Mutex<Directory>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Directory {
     files: BTreeMap<String, Bytes>,
-    locked: BTreeSet<String>,
+    /// As with flock, it is the file that is locked, whatever its name is.
+    locked: Vec<Bytes>,
 }
 
 type Bytes = Arc<Mutex<Vec<u8>>>;
@@ -41,6 +46,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Default for MemStorage {
     fn default() -> Self {
         Self { path: PathBuf::from("mem:"), directory: Arc::default() }
+    }
+}
+
+impl fmt::Debug for MemStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the bytes.
+        f.debug_struct("MemStorage").finish_non_exhaustive()
     }
 }
 
@@ -132,50 +144,70 @@ impl Storage for MemStorage {
         let path = self.path.join(name);
         names::check(name).map_err(|source| IoError::new(Operation::Lock, &path, source))?;
         let mut directory = locked(&self.directory);
-        if !directory.locked.insert(name.to_owned()) {
+        let bytes = Arc::clone(directory.files.entry(name.to_owned()).or_default());
+        if directory.locked.iter().any(|held| Arc::ptr_eq(held, &bytes)) {
             return Err(IoError::new(Operation::Lock, path, io::ErrorKind::WouldBlock.into()));
         }
-        directory.files.entry(name.to_owned()).or_default();
-        Ok(Box::new(MemLock { name: name.to_owned(), directory: Arc::clone(&self.directory) }))
+        directory.locked.push(Arc::clone(&bytes));
+        Ok(Box::new(MemLock { path, bytes, directory: Arc::clone(&self.directory) }))
     }
 }
 
-#[derive(Debug)]
 struct MemLock {
-    name: String,
+    path: PathBuf,
+    bytes: Bytes,
     directory: Arc<Mutex<Directory>>,
+}
+
+impl fmt::Debug for MemLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemLock").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Lock for MemLock {}
 
 impl Drop for MemLock {
     fn drop(&mut self) {
-        locked(&self.directory).locked.remove(&self.name);
+        locked(&self.directory).locked.retain(|held| !Arc::ptr_eq(held, &self.bytes));
     }
 }
 
-#[derive(Debug)]
 struct MemFile {
     path: PathBuf,
     bytes: Bytes,
 }
 
+impl fmt::Debug for MemFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl MemFile {
-    fn range(&self, operation: Operation, offset: u64, length: usize) -> Result<(usize, usize), IoError> {
-        let range = usize::try_from(offset).ok().and_then(|start| Some((start, start.checked_add(length)?)));
-        range
-            .ok_or_else(|| IoError::new(operation, &self.path, io::ErrorKind::InvalidInput.into()).at(offset))
+    /// Makes the content at least `end` bytes long, or fails where there is no memory for so much.
+    fn grow(content: &mut Vec<u8>, end: u64) -> io::Result<()> {
+        let end = usize::try_from(end).map_err(|_| io::ErrorKind::StorageFull)?;
+        if let Some(more) = end.checked_sub(content.len()).filter(|more| *more > 0) {
+            content.try_reserve(more).map_err(|_| io::ErrorKind::StorageFull)?;
+            content.resize(end, 0);
+        }
+        Ok(())
     }
 }
 
 impl Sink for MemFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
-        let (start, end) = self.range(Operation::Write, offset, bytes.len())?;
-        let mut content = locked(&self.bytes);
-        if content.len() < end {
-            content.resize(end, 0);
+        if bytes.is_empty() {
+            return Ok(());
         }
-        if let Some(place) = content.get_mut(start..end) {
+        let fail = |source| IoError::new(Operation::Write, &self.path, source).at(offset);
+        let end = offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::FileTooLarge);
+        let end = end.map_err(|kind| fail(kind.into()))?;
+        let mut content = locked(&self.bytes);
+        Self::grow(&mut content, end).map_err(fail)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        if let Some(place) = content.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
             place.copy_from_slice(bytes);
         }
         Ok(())
@@ -190,12 +222,8 @@ impl Sink for MemFile {
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
-        let (end, _) = self.range(Operation::Preallocate, length, 0)?;
-        let mut content = locked(&self.bytes);
-        if content.len() < end {
-            content.resize(end, 0);
-        }
-        Ok(())
+        let grown = Self::grow(&mut locked(&self.bytes), length);
+        grown.map_err(|source| IoError::new(Operation::Preallocate, &self.path, source))
     }
 }
 
@@ -209,8 +237,8 @@ impl Source for MemFile {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = content.get(start..).unwrap_or_default();
         let length = rest.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(rest) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), rest.get(..length)) {
+            to.copy_from_slice(from);
         }
         Ok(length)
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, SLOT_BYTES, Slot, SlotFault};
-use wal_format::{SeqNum, WalId};
+use wal_format::{Epoch, SeqNum, WalId};
 use wal_io::{Sink, Storage};
 
 use crate::error::{Error, Result};
@@ -55,6 +55,15 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
     Ok(Some(loaded))
 }
 
+/// Makes CHECKPOINT's name and the directory's own entry durable.
+fn publish(storage: &dyn Storage) -> Result<()> {
+    // ORDER: CK5. Both are durable before the first log is created: a crash cannot leave logs without the CHECKPOINT that tells
+    // whether one is missing, nor take the directory with acknowledged records in it.
+    storage.sync_dir()?;
+    storage.sync_parents()?;
+    Ok(())
+}
+
 /// CHECKPOINT of an open log.
 #[derive(Debug)]
 pub(crate) struct CheckpointFile {
@@ -87,10 +96,7 @@ impl CheckpointFile {
         // two bad slots, so that two bad slots are damage even where there is no log to ask.
         sink.sync_all()?;
         storage.rename(CHECKPOINT_NEW, CHECKPOINT)?;
-        // ORDER: CK5. The name and the directory's own entry are durable before the first log is created: a crash cannot leave
-        // logs without the CHECKPOINT that tells whether one is missing.
-        storage.sync_dir()?;
-        storage.sync_parents()?;
+        publish(storage)?;
         Ok(Self { sink, inner: Mutex::new(Inner { content, first: Slot::A }) })
     }
 
@@ -101,6 +107,10 @@ impl CheckpointFile {
         // ORDER: CK2. The believed slot may have been in the cache only; it is durable before its content is acted on and before
         // the other slot is touched, or a power cut could leave two bad slots.
         sink.sync_data()?;
+        if loaded.content.epoch == Epoch::new(0) {
+            // Whoever created it did not get as far as a log, and perhaps not as far as this.
+            publish(storage)?;
+        }
         // The other slot may be the bad one: it is written first, while this one is known to be durable.
         let inner = Inner { content: loaded.content.clone(), first: loaded.slot.other() };
         Ok(Self { sink, inner: Mutex::new(inner) })
@@ -123,17 +133,17 @@ impl CheckpointFile {
         let mut inner = self.lock();
         let (durable, seq_floor) = frontier();
         let content = &mut inner.content;
+        // INVARIANT: CK4. Exactly the frontier's index + 1 when it is written; and the active log is the one that holds the frontier,
+        // whose header is therefore durable.
+        content.next_index = durable.index.next().ok_or(Error::Exhausted("index"))?;
+        content.active = durable.log;
+        content.seq_floor = content.seq_floor.max(seq_floor);
         change(content);
         if let Some(family) = content.flushed.keys().nth(FAMILIES_MAX).copied() {
             content.flushed.remove(&family);
             return Err(Error::TooManyFamilies { family });
         }
         content.version = content.version.checked_add(1).ok_or(Error::Exhausted("CHECKPOINT version"))?;
-        // INVARIANT: CK4. Exactly the frontier's index + 1 when it is written; and the active log is the one that holds the frontier,
-        // whose header is therefore durable.
-        content.next_index = durable.index.next().ok_or(Error::Exhausted("index"))?;
-        content.active = durable.log;
-        content.seq_floor = content.seq_floor.max(seq_floor);
         for slot in [inner.first, inner.first.other()] {
             self.sink.write_at(slot.offset(), &inner.content.encode(slot))?;
             // ORDER: CK1. One slot is durable before the other is touched: a torn write cannot take both.

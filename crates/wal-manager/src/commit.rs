@@ -227,18 +227,24 @@ impl Commit {
             }
         }
         state.exclusive = true;
+        drop(state);
+        // From here on, whatever happens, dropping this lets the others in again. It takes the mutex: nobody may hold it then.
         let exclusive = Exclusive { commit: self };
+        self.drain()?;
+        Ok(exclusive)
+    }
+
+    /// Waits for the leader and makes what is accepted durable, a header that no record followed yet too: a seal may come next (PR5).
+    fn drain(&self) -> Result<()> {
+        let mut state = self.lock();
         while state.in_flight.is_some() {
             state = self.wait(state);
         }
         state.check()?;
-        // A header that no record followed yet is made durable too: a seal may come next (PR5).
         if state.durable < state.accepted {
             state = self.lead(state, true);
-            state.check()?;
         }
-        drop(state);
-        Ok(exclusive)
+        state.check()
     }
 }
 

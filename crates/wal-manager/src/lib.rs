@@ -82,6 +82,7 @@ pub use wal_io as io;
 pub use wal_io::Storage;
 pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
+pub use wal_io::sim::SimStorage;
 
 pub use clock::{Clock, SystemClock};
 pub use commit::GROUP_BYTES_MAX;

@@ -193,7 +193,7 @@ impl LogReader {
             let bytes = self.fill(self.offset, room)?;
             if bytes.iter().any(|&byte| byte != 0) {
                 if room < CHUNK_BYTES_MIN {
-                    return Ok(Some(Stop::Fault(ChunkFault::Length { length: 0, limit: 0 }.into())));
+                    return Ok(Some(Stop::Fault(ChunkFault::Padding.into())));
                 }
                 return Ok(None);
             }
@@ -327,11 +327,12 @@ impl LogReader {
     fn fill(&mut self, offset: u64, length: usize) -> Result<Bytes> {
         let have = |window: &Bytes, start: u64| {
             let from = usize::try_from(offset.checked_sub(start)?).ok()?;
-            (from <= window.len()).then(|| window.slice(from..window.len().min(from.saturating_add(length))))
+            (!window.is_empty() && from <= window.len()).then(|| window.slice(from..window.len().min(from.saturating_add(length))))
         };
         if let Some(bytes) = have(&self.window, self.window_offset)
-            && bytes.len() == length
+            && (bytes.len() == length || self.window.len() < WINDOW_BYTES)
         {
+            // All of it, or all that there was when the end of the file was read.
             return Ok(bytes);
         }
         let start = offset - offset % BLOCK_BYTES as u64;

@@ -59,12 +59,18 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     }
     let mut out = Out::new();
     let mut text = Vec::new();
+    // Only a salvage goes on behind a hole.
+    let (mut next, mut holes) = (inspection.report().first_index.get(), Vec::new());
     for record in inspection.records() {
         let record = match record {
             Ok(record) => record,
             // ORDER: what came before goes out first.
             Err(error) => return out.flush().and(Err(error.into())),
         };
+        if record.index.get() > next {
+            holes.push((next, record.index.get().saturating_sub(1)));
+        }
+        next = record.index.get().saturating_add(1);
         if record.seqs.first() > SeqNum::new(to) {
             break;
         }
@@ -94,7 +100,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     for finding in &report.findings {
         out::say(format_args!("{finding}"));
     }
-    for (first, last) in &report.holes {
+    for (first, last) in holes {
         out::say(format_args!("skipped: the records with index {first} to {last}"));
     }
     Ok(Exit::Damage)

@@ -87,7 +87,8 @@ impl Disk {
     /// Everything pending, in the order in which it was done; 0 is the directory.
     pub(super) fn pending(&self) -> Vec<(u64, Pending)> {
         let mut all: Vec<(u64, Pending)> = self.directory.pending().collect();
-        all.extend(self.files.values().flat_map(Inode::pending));
+        let reachable = self.files.iter().filter(|(id, _)| self.directory.mentions(**id));
+        all.extend(reachable.flat_map(|(_, file)| file.pending()));
         if !self.directory.published {
             all.push((0, Pending::Directory));
         }
@@ -175,17 +176,14 @@ impl Disk {
     pub(super) fn write(&mut self, id: Id, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         let too_long = || Failure::new("EFBIG", Errno::FBIG);
         let offset = usize::try_from(offset).map_err(|_| too_long())?;
-        let end = offset.checked_add(bytes.len()).filter(|end| *end <= LONGEST).ok_or_else(too_long)?;
+        offset.checked_add(bytes.len()).filter(|end| *end <= LONGEST).ok_or_else(too_long)?;
         let most = self.longest(id)?;
         let (fits, rest) = bytes.split_at(most.saturating_sub(offset).min(bytes.len()));
         let mut sequence = self.sequence;
-        let file = self.file(id)?;
-        if end <= most || !fits.is_empty() {
-            file.write(offset, fits, &mut || {
-                sequence = sequence.saturating_add(1);
-                sequence
-            });
-        }
+        self.file(id)?.write(offset, fits, &mut || {
+            sequence = sequence.saturating_add(1);
+            sequence
+        });
         self.sequence = sequence;
         if rest.is_empty() { Ok(()) } else { Err(Failure::full()) }
     }
@@ -254,7 +252,8 @@ impl Disk {
     /// Files that have no name, may not get one back, and are not open.
     fn forget_unreachable(&mut self) {
         let files = mem::take(&mut self.files);
-        let used = |id: &Id, file: &Inode| Arc::strong_count(&file.handles) > 1 || self.directory.mentions(*id);
+        let used =
+            |id: &Id, file: &Inode| Arc::strong_count(&file.handles) > 1 || self.directory.mentions(*id);
         self.files = files.into_iter().filter(|(id, file)| used(id, file)).collect();
     }
 
@@ -266,6 +265,7 @@ impl Disk {
         self.files.insert(id, Inode::at_rest(name, bytes));
         self.directory.seen.insert(name.to_owned(), id);
         self.directory.durable.insert(name.to_owned(), id);
+        self.forget_unreachable();
     }
 
     /// Takes a file away durably.

@@ -132,9 +132,7 @@ impl Fault {
         let word = words.next().ok_or(FaultError::Missing("the operation"))?;
         let target = match word {
             "sync" => Target::Sync,
-            _ => {
-                Target::One(Kind::named(word).ok_or_else(|| FaultError::UnknownOperation(word.to_owned()))?)
-            }
+            _ => Target::One(Kind::named(word).ok_or_else(|| FaultError::UnknownOperation(word.to_owned()))?),
         };
         let turn = match words.next_if(|word| word.starts_with('#')) {
             Some(word) => Turn::parse(word)?,
@@ -159,11 +157,11 @@ impl Fault {
                     if target != Target::One(Kind::Write) {
                         return Err(FaultError::NotAWrite(word.to_owned()));
                     }
-                    let number = words.next().ok_or(FaultError::Missing("the number after `after`"))?;
-                    let bytes = number.parse().map_err(|_| FaultError::BadByteCount(number.to_owned()))?;
+                    let digits = words.next().ok_or(FaultError::Missing("the number after `after`"))?;
+                    let bytes = number(digits).ok_or_else(|| FaultError::BadByteCount(digits.to_owned()))?;
                     match words.next() {
                         Some("bytes" | "byte") => after = Some(bytes),
-                        Some(other) => return Err(FaultError::BadByteCount(format!("{number} {other}"))),
+                        Some(other) => return Err(FaultError::BadByteCount(format!("{digits} {other}"))),
                         None => return Err(FaultError::Missing("`bytes`")),
                     }
                 }
@@ -209,13 +207,19 @@ impl fmt::Display for Fault {
 
 impl Turn {
     fn parse(word: &str) -> Result<Self, FaultError> {
-        let digits = word.trim_start_matches('#').trim_end_matches('+');
-        match (digits.parse(), word.strip_prefix('#')) {
-            (Ok(turn @ 1..), Some(rest)) if rest == digits => Ok(Self::Only(turn)),
-            (Ok(turn @ 1..), Some(rest)) if rest.strip_suffix('+') == Some(digits) => Ok(Self::From(turn)),
-            _ => Err(FaultError::BadTurn(word.to_owned())),
-        }
+        let bad = || FaultError::BadTurn(word.to_owned());
+        let rest = word.strip_prefix('#').ok_or_else(bad)?;
+        let (digits, turn): (&str, fn(u64) -> Self) = match rest.strip_suffix('+') {
+            Some(digits) => (digits, Self::From),
+            None => (rest, Self::Only),
+        };
+        number(digits).filter(|number| *number > 0).map(turn).ok_or_else(bad)
     }
+}
+
+/// Digits and nothing else.
+fn number(digits: &str) -> Option<u64> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// `*` stands for any bytes, also none.

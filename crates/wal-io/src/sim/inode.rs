@@ -20,6 +20,8 @@ pub(super) struct Inode {
     pub(super) durable: Vec<u8>,
     /// What may or may not be on the disk, in the order in which it was done.
     pending: Vec<Effect>,
+    /// The length it has if everything pending survives.
+    promised: usize,
     /// Shared with every open handle, so that an unlinked file lives as long as they do.
     pub(super) handles: Arc<()>,
 }
@@ -47,7 +49,8 @@ impl Inode {
 
     /// A file at rest.
     pub(super) fn at_rest(label: &str, bytes: Vec<u8>) -> Self {
-        Self { label: label.to_owned(), cache: bytes.clone(), durable: bytes, ..Self::default() }
+        let promised = bytes.len();
+        Self { label: label.to_owned(), cache: bytes.clone(), durable: bytes, promised, ..Self::default() }
     }
 
     /// The same file for another process: pending stays pending, nobody has it open.
@@ -57,6 +60,7 @@ impl Inode {
             cache: self.cache.clone(),
             durable: self.durable.clone(),
             pending: self.pending.clone(),
+            promised: self.promised,
             handles: Arc::default(),
         }
     }
@@ -93,12 +97,8 @@ impl Inode {
             self.cache.resize(length, 0);
         }
         // Not the cached length: a failed sync may have lost a change of size that the cache still shows.
-        let sizes = self.pending.iter().filter_map(|effect| match effect.change {
-            Change::Size(size) => Some(size),
-            Change::Bytes { .. } => None,
-        });
-        let promised = sizes.fold(self.durable.len(), usize::max);
-        if length > promised {
+        if length > self.promised {
+            self.promised = length;
             self.pending.push(Effect { sequence: sequence(), change: Change::Size(length) });
         }
     }
@@ -131,6 +131,15 @@ impl Inode {
             }
         }
         self.durable.resize(length, 0);
+        self.promised = length;
+    }
+
+    /// Changes what readers see and makes exactly that durable.
+    pub(super) fn corrupt(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        self.pending.clear();
+        change(&mut self.cache);
+        self.durable.clone_from(&self.cache);
+        self.promised = self.durable.len();
     }
 
     /// What is pending, in the order in which it was done.

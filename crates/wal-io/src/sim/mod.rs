@@ -39,7 +39,7 @@
 //! - **The directory** itself vanishes with all that is in it unless its parents were synced.
 //! - **A failed sync** of a file drops what was pending: the pages count as clean, reads still show them, no later sync
 //!   makes them durable, and a power cut takes them. The same bytes written again are pending again.
-//!   What was pending in the directory stays so after a failed [`Storage::sync_dir`], unless [`SimOptions::lose_names`].
+//!   What was pending in the directory stays so after a failed `sync_dir`, unless [`SimOptions::lose_names`].
 //! - **The death of a process** ([`SimStorage::process_crash`]): nothing is lost, what was pending stays pending.
 //! - **Zombies.** After a crash of either kind the old storage and every handle of it fail with [`Gone`].
 //! - **Faults** ([`Fault`]) and a disk that is full ([`SimStorage::set_capacity`]; files with a name count).
@@ -200,7 +200,7 @@ impl SimStorage {
     /// Cuts the power; asks for each of [`SimStorage::pending`], in that order, whether it survives.
     pub fn crash_with(&self, survives: &mut dyn FnMut(&Pending) -> bool) -> Self {
         // Decided without the disk's lock, so that the caller may look at the disk.
-        let mut kept = self.pending().iter().map(|pending| survives(pending)).collect::<Vec<_>>().into_iter();
+        let mut kept = self.pending().iter().map(survives).collect::<Vec<_>>().into_iter();
         self.cut(&mut |_| Fate::kept(kept.next().unwrap_or(false)))
     }
 
@@ -316,9 +316,7 @@ impl SimStorage {
         let mut disk = self.locked();
         let Some(id) = disk.find(name) else { return false };
         let Some(file) = disk.files.get_mut(&id) else { return false };
-        file.settle(&mut |_| Fate::Lost);
-        change(&mut file.cache);
-        file.durable.clone_from(&file.cache);
+        file.corrupt(change);
         true
     }
 }

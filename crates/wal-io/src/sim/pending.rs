@@ -116,9 +116,7 @@ impl Dice {
             Pending::Sector { .. } if odd && self.garbage && !kept => {
                 Fate::Garbage { seed: chance, anywhere: tear }
             }
-            Pending::Size { .. } if odd && kept => {
-                Fate::Part { chance, unit: if tear { 1 } else { SECTOR } }
-            }
+            Pending::Size { .. } if odd && kept => Fate::Part { chance, unit: if tear { 1 } else { SECTOR } },
             _ => Fate::kept(kept),
         }
     }

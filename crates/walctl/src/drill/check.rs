@@ -37,21 +37,21 @@ enum State {
     Scratch(u64),
 }
 
-/// Looks at every key of `engine` and at every item of `input`.
+/// Looks at every key of `engine` and at every item of `input`, in a scan; some keys are asked for one by one too.
 pub(crate) fn check(engine: &Engine, input: &Input, ledger: &Ledger, seed: u64) -> Result<Findings, Failure> {
     let mut findings = Findings::default();
     let mut scans = [engine.scan(family(0), ..).peekable(), engine.scan(family(1), ..).peekable()];
+    let get_every = ledger.items().div_ceil(GETS_MAX).max(1);
     let mut items = input.items()?;
     while let Some(item) = items.next()? {
         let holder = family(item.number);
         let Some(scan) = scans.get_mut(usize::from(holder != family(0))) else { continue };
         let scanned = advance(scan, &item.key, &mut findings)?;
-        // Reads and scans take different ways to the same value.
-        let read = engine.get(holder, &item.key)?;
-        if read.as_deref() != scanned.as_deref() {
+        // A get takes another way to the same value, and a slower one.
+        if item.number.is_multiple_of(get_every) && engine.get(holder, &item.key)? != scanned {
             findings.lost(&item.key, "a get and a scan find different values");
         }
-        judge(item, read.as_deref(), ledger, seed, &mut findings);
+        judge(item, scanned.as_deref(), ledger, seed, &mut findings);
     }
     for scan in &mut scans {
         for found in scan {
@@ -161,6 +161,9 @@ impl Findings {
         }
     }
 }
+
+/// How many keys are asked for one by one.
+const GETS_MAX: u64 = 20_000;
 
 /// Enough to see a pattern.
 const EXAMPLES_MAX: usize = 10;

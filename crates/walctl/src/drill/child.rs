@@ -43,7 +43,7 @@ pub(crate) fn run(args: &ChildArgs) -> Result<Exit, Failure> {
     let done = lifeline()?;
     let collector = Collector::install()?;
     let (engine, report) = open(&args.engine, args.memtable_bytes, args.tables_max)?;
-    send(&Message::Opened(opened(&report)))?;
+    send(&Message::Opened(opened(&engine, &report)))?;
     let input = Input { path: args.input.clone(), list: args.list.clone() };
     let work = Work {
         engine: &engine,
@@ -78,8 +78,9 @@ pub(super) fn open(
 }
 
 /// What the parent counts of a recovery.
-pub(super) fn opened(report: &RecoveryReport) -> Opened {
-    Opened { torn_tail: report.verdict == Verdict::TornTail, records: report.records }
+pub(super) fn opened(engine: &Engine, report: &RecoveryReport) -> Opened {
+    let log = engine.logs().last().map_or(0, |log| log.log.get());
+    Opened { torn_tail: report.verdict == Verdict::TornTail, records: report.records, log }
 }
 
 /// The family that holds an item's key: two, so that logs hold records of both.
@@ -180,7 +181,11 @@ impl Queue {
             }
             if group.is_empty() {
                 let random = plan::mix(seed ^ item.number);
-                most = if random.is_multiple_of(2) { 1 } else { usize::try_from(2 + (random >> 8) % 63).unwrap_or(1) };
+                most = if random.is_multiple_of(2) {
+                    1
+                } else {
+                    usize::try_from(2 + (random >> 8) % 63).unwrap_or(1)
+                };
             }
             bytes = bytes.saturating_add(item.bytes);
             group.push(item);
@@ -211,8 +216,14 @@ fn runs(items: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
 
 /// Tells the parent what the metrics have gained, now and then and at the end.
 fn report_metrics(collector: &Collector, stopped: Receiver<()>) -> Result<(), Failure> {
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(METRICS_EVERY) {
-        send(&Message::Metrics(collector.news()))?;
+    // The recovery's numbers first: the kill may come soon.
+    let mut more = true;
+    while more {
+        let news = collector.news();
+        if !news.is_empty() {
+            send(&Message::Metrics(news))?;
+        }
+        more = matches!(stopped.recv_timeout(METRICS_EVERY), Err(RecvTimeoutError::Timeout));
     }
     send(&Message::Metrics(collector.news()))
 }
@@ -232,7 +243,8 @@ fn panicked() -> Result<(), Failure> {
 /// Most bytes in a batch, and shortest item that is written alone.
 const BATCH_BYTES: u64 = 128 * 1024;
 
-const METRICS_EVERY: Duration = Duration::from_millis(50);
+/// How often the parent is told: a kill takes at most so much of the numbers with it.
+const METRICS_EVERY: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,11 @@ impl Ledger {
         self.round
     }
 
+    /// How many items there are.
+    pub(crate) fn items(&self) -> u64 {
+        self.items
+    }
+
     /// Takes note that the items from `first` to `last` were acknowledged; gives how many of them were not before.
     pub(crate) fn acknowledge(&mut self, first: u64, last: u64) -> u64 {
         let last = last.min(self.items.saturating_sub(1));

@@ -37,4 +37,6 @@ pub(crate) struct Opened {
     pub(crate) torn_tail: bool,
     /// Records that were in the log.
     pub(crate) records: u64,
+    /// The log that is written now.
+    pub(crate) log: u64,
 }

@@ -3,6 +3,7 @@
 //! The child records into atomics and tells the parent now and then what they have gained. What it gained in the last
 //! moment before a kill is never told: a counter may fall short by that much, never go back.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,12 +66,18 @@ struct Inner {
     registry: Registry<Key, AtomicStorage>,
     /// Descriptions that were not told yet.
     help: Mutex<Vec<Sample>>,
+    /// What the gauges stood at when they were last told, as bits.
+    gauges: Mutex<HashMap<Key, u64>>,
 }
 
 impl Collector {
     /// Makes a recorder and installs it for the whole process.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let collector = Self(Arc::new(Inner { registry: Registry::atomic(), help: Mutex::default() }));
+        let collector = Self(Arc::new(Inner {
+            registry: Registry::atomic(),
+            help: Mutex::default(),
+            gauges: Mutex::default(),
+        }));
         let installed = metrics::set_global_recorder(collector.clone());
         installed.map_err(|error| Failure::Refused(format!("metrics: {error}")))?;
         Ok(collector)
@@ -85,10 +92,15 @@ impl Collector {
                 news.push(Sample::Counter(Series::of(key), gained));
             }
         });
+        let mut told = self.0.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.registry.visit_gauges(|key, gauge| {
-            let value = f64::from_bits(gauge.load(Ordering::Relaxed));
-            news.push(Sample::Gauge(Series::of(key), value));
+            let bits = gauge.load(Ordering::Relaxed);
+            let value = f64::from_bits(bits);
+            if value.is_finite() && told.insert(key.clone(), bits) != Some(bits) {
+                news.push(Sample::Gauge(Series::of(key), value));
+            }
         });
+        drop(told);
         self.0.registry.visit_histograms(|key, histogram| {
             let mut values = Vec::new();
             histogram.clear_with(|some| values.extend(some.iter().filter(|value| value.is_finite())));
@@ -174,14 +186,6 @@ pub(crate) fn add(news: Vec<Sample>) {
             }
         }
     });
-}
-
-/// What the counter `name` gained, over all its labels.
-pub(crate) fn gained(news: &[Sample], name: &str) -> u64 {
-    news.iter().fold(0, |sum, sample| match sample {
-        Sample::Counter(series, gained) if series.0 == name => sum.saturating_add(*gained),
-        _ => sum,
-    })
 }
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));

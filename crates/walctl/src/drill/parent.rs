@@ -50,7 +50,9 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
             if report.passed { Exit::Fine } else { Exit::Damage }
         }
         Err(failure) => {
-            report.problems.push(failure.to_string());
+            if !matches!(failure, Failure::Silent(_)) {
+                report.problems.push(failure.to_string());
+            }
             failure.exit()
         }
     };
@@ -114,8 +116,12 @@ struct Drill<'a> {
     tables_max: usize,
     /// Whether the engine was killed and not opened since.
     killed: bool,
-    /// Whether the child of this moment has opened the engine.
-    open: bool,
+    /// When the child of this moment was started.
+    started: Duration,
+    /// How long the last child that came so far took to open the engine.
+    opening: Duration,
+    /// The log that the child of this moment began with, if it has opened the engine.
+    open: Option<u64>,
     report: Report,
     bar: ProgressBar,
 }
@@ -149,7 +155,9 @@ impl<'a> Drill<'a> {
             clock: SystemClock::default(),
             tables_max: tables_max(survey.bytes, args.memtable_bytes),
             killed: false,
-            open: false,
+            started: Duration::ZERO,
+            opening: Duration::ZERO,
+            open: None,
             report: Report {
                 seed,
                 input: args.input.display().to_string(),
@@ -192,10 +200,9 @@ impl<'a> Drill<'a> {
     /// The next kill: one in five comes soon after the start, to hit a recovery; the others are spread over the input.
     fn moment(&mut self, kills_left: u64) -> Moment {
         if self.random.below(5) == 0 {
-            return Moment {
-                acknowledged: 0,
-                delay: Duration::from_micros(self.random.below(RECOVERY_MICROS)),
-            };
+            let opening = u64::try_from(self.opening.as_micros()).unwrap_or(u64::MAX).max(OPENING_MICROS);
+            let delay = self.random.below(opening.saturating_add(opening / 2));
+            return Moment { acknowledged: 0, delay: Duration::from_micros(delay) };
         }
         // On the average, the kills that are left divide what is left of the round evenly.
         let share = self.ledger.left().checked_div(kills_left.saturating_add(1)).unwrap_or(0).max(1);
@@ -207,7 +214,8 @@ impl<'a> Drill<'a> {
     /// The life of one child.
     fn child(&mut self, moment: Option<Moment>) -> Result<End, Failure> {
         let mut child = self.spawn()?;
-        self.open = false;
+        self.open = None;
+        self.started = self.clock.monotonic();
         let Some(stdout) = child.stdout.take() else {
             return Err(Failure::io("starting the child", io::Error::other("it has no standard output")));
         };
@@ -224,8 +232,7 @@ impl<'a> Drill<'a> {
         let status = child.wait().map_err(|error| Failure::io("waiting for the child", error))?;
         let _ = reader.join();
         outcome?;
-        self.report.logs_created =
-            self.report.logs_created.max(logs(&self.engine).into_iter().max().unwrap_or(0));
+        self.count_logs();
         self.end(status, killed)
     }
 
@@ -266,22 +273,22 @@ impl<'a> Drill<'a> {
         let start = self.report.acknowledged;
         let mut deadline =
             moment.filter(|moment| moment.acknowledged == 0).map(|moment| self.after(moment.delay));
+        let mut measure_at = self.after(MEASURE_EVERY);
         loop {
             let now = self.clock.monotonic();
-            let wait = match deadline {
-                Some(deadline) if now >= deadline => {
-                    self.measure(child.id());
-                    return Ok(true);
-                }
-                Some(deadline) => deadline.saturating_sub(now).min(MEASURE_EVERY),
-                None => MEASURE_EVERY,
-            };
+            let kill = deadline.is_some_and(|deadline| now >= deadline);
+            if kill || now >= measure_at {
+                self.measure(child.id());
+                measure_at = self.after(MEASURE_EVERY);
+            }
+            if kill {
+                return Ok(true);
+            }
+            let wake_at = deadline.map_or(measure_at, |deadline| deadline.min(measure_at));
+            let wait = wake_at.saturating_sub(now);
             let message = match messages.recv_timeout(wait) {
                 Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.measure(child.id());
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),
             };
             let written = matches!(message, Message::Written);
@@ -307,7 +314,10 @@ impl<'a> Drill<'a> {
     /// Takes note of what the child says.
     fn take(&mut self, message: Message) {
         match message {
-            Message::Opened(opened) => self.opened(opened),
+            Message::Opened(opened) => {
+                self.opening = self.clock.monotonic().saturating_sub(self.started);
+                self.opened(opened);
+            }
             Message::Acknowledged { first, last, bytes } => {
                 let acknowledged = self.ledger.acknowledge(first, last);
                 self.report.acknowledged = self.report.acknowledged.saturating_add(acknowledged);
@@ -316,17 +326,13 @@ impl<'a> Drill<'a> {
             }
             Message::GivenUp(item) => self.ledger.give_up(item),
             Message::Written => {}
-            Message::Metrics(news) => {
-                let gained = metrics::gained(&news, wal_manager::metrics::ROTATIONS);
-                self.report.rotations = self.report.rotations.saturating_add(gained);
-                metrics::add(news);
-            }
+            Message::Metrics(news) => metrics::add(news),
         }
     }
 
     /// Takes note that the engine is open.
     fn opened(&mut self, opened: Opened) {
-        self.open = true;
+        self.open = Some(opened.log);
         if std::mem::take(&mut self.killed) {
             self.report.recoveries = self.report.recoveries.saturating_add(1);
             self.report.torn_tails = self.report.torn_tails.saturating_add(u64::from(opened.torn_tail));
@@ -345,11 +351,20 @@ impl<'a> Drill<'a> {
             self.report.peak_memory_bytes.max(peak.map(|kib: u64| kib.saturating_mul(1024)));
     }
 
+    /// Counts the logs that the last child began: they are numbered one after another, and the newest is always there.
+    fn count_logs(&mut self) {
+        let newest = logs(&self.engine).into_iter().max().unwrap_or(0);
+        let report = &mut self.report;
+        report.logs_created = report.logs_created.max(newest);
+        let begun = self.open.map_or(0, |first| newest.saturating_sub(first));
+        report.rotations = report.rotations.saturating_add(begun);
+    }
+
     fn end(&mut self, status: ExitStatus, killed: bool) -> Result<End, Failure> {
         if killed && status.signal() == Some(SIGKILL) {
             self.report.kills = self.report.kills.saturating_add(1);
             self.report.kills_in_recovery =
-                self.report.kills_in_recovery.saturating_add(u64::from(!self.open));
+                self.report.kills_in_recovery.saturating_add(u64::from(self.open.is_none()));
             self.killed = true;
             self.bar.set_message(format!(
                 "kill {}/{}, round {}",
@@ -377,7 +392,7 @@ impl<'a> Drill<'a> {
     fn check(&mut self) -> Result<bool, Failure> {
         self.bar.set_message("checking every key");
         let (engine, report) = child::open(&self.engine, self.args.memtable_bytes, self.tables_max)?;
-        self.opened(child::opened(&report));
+        self.opened(child::opened(&engine, &report));
         let findings = check::check(&engine, &self.input, &self.ledger, self.seed)?;
         engine.close()?;
         let passed = findings.passed();
@@ -444,8 +459,8 @@ const LIST_NAME: &str = "input.list";
 /// What ends a process without a word.
 const SIGKILL: i32 = 9;
 
-/// Longest time from start to a kill that is to hit a recovery, in microseconds: about as long as a child needs to start and recover.
-const RECOVERY_MICROS: u64 = 30_000;
+/// Shortest time to open an engine that a kill in a recovery reckons with, in microseconds.
+const OPENING_MICROS: u64 = 1_000;
 
 /// Longest time from the moment that was counted to the kill, in microseconds: a few commits, so that a kill hits any
 /// place in one.

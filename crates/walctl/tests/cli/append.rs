@@ -20,7 +20,8 @@ fn dumped(dir: &str) -> BTreeMap<u64, Vec<u8>> {
 fn every_line_is_a_record_and_is_acknowledged() {
     for level in LEVELS {
         let home = home();
-        let run = append(&home.dir, &["--sync", level], b"one\ntwo\n\xff\x00\r\nlast, without newline").exits(0);
+        let run =
+            append(&home.dir, &["--sync", level], b"one\ntwo\n\xff\x00\r\nlast, without newline").exits(0);
         assert_eq!(run.text(), "1 1\n2 2\n3 3\n4 4\n", "{level}");
         assert_eq!(run.err, "");
         let dump = walctl(["dump", &home.dir]).exits(0);
@@ -83,7 +84,8 @@ fn writers_share_the_lines_and_every_line_is_acknowledged_once() {
     for level in LEVELS {
         let home = home();
         let lines: Vec<String> = (1..=3000).map(|line| format!("line {line}")).collect();
-        let run = append(&home.dir, &["--sync", level, "--writers", "4"], lines.join("\n").as_bytes()).exits(0);
+        let run =
+            append(&home.dir, &["--sync", level, "--writers", "4"], lines.join("\n").as_bytes()).exits(0);
         let dumped = dumped(&home.dir);
         let mut seen = std::collections::BTreeSet::new();
         for acknowledged in run.text().lines() {
@@ -105,7 +107,9 @@ fn a_kill_loses_no_acknowledged_line() {
             let mut child = command(args).stderr(Stdio::inherit()).spawn().unwrap();
             let mut stdin = child.stdin.take().unwrap();
             let mut stdout = BufReader::new(child.stdout.take().unwrap());
-            let line = |number: u64| format!("round {round} line {number} {}", "x".repeat((number * 37 % 900) as usize));
+            let line = |number: u64| {
+                format!("round {round} line {number} {}", "x".repeat((number * 37 % 900) as usize))
+            };
             std::thread::scope(|scope| {
                 scope.spawn(move || (1..).try_for_each(|number| writeln!(stdin, "{}", line(number))));
                 let mut acknowledged = 0;
@@ -163,7 +167,8 @@ fn kind_and_family_are_in_the_record() {
     append(&home.dir, &["--kind", "61439", "--family", "16777215"], b"a\n").exits(0);
     append(&home.dir, &[], b"b\n").exits(0);
     let records = walctl(["dump", &home.dir, "--json"]).exits(0).json();
-    let found: Vec<_> = records.iter().map(|r| (r["kind"].as_u64().unwrap(), r["families"].to_string())).collect();
+    let found: Vec<_> =
+        records.iter().map(|r| (r["kind"].as_u64().unwrap(), r["families"].to_string())).collect();
     assert_eq!(found, [(61439, "[16777215]".to_owned()), (1, "[0]".to_owned())]);
 }
 

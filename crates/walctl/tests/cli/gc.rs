@@ -23,7 +23,9 @@ fn g1_logs_that_are_flushed_are_deleted_and_no_others() {
     assert_eq!(walctl(["dump", &home.dir]).exits(0).text(), "");
     // Again, with less and with the same: nothing is left to do.
     for flushed in ["1", "1000"] {
-        assert!(walctl(["gc", &home.dir, "--flushed", flushed]).exits(0).text().starts_with("0 logs deleted"));
+        assert!(
+            walctl(["gc", &home.dir, "--flushed", flushed]).exits(0).text().starts_with("0 logs deleted")
+        );
     }
     // Numbers go on after everything was deleted.
     assert_eq!(append(&home.dir, &[], b"next\n").exits(0).text(), "1001 1\n");
@@ -33,7 +35,11 @@ fn g1_logs_that_are_flushed_are_deleted_and_no_others() {
 fn a2_a_number_that_was_never_issued_is_refused_and_nothing_is_deleted() {
     let home = filled(300, 500);
     let logs_before = logs(&home.path);
-    for args in [&["--flushed", "301"][..], &["--flushed", "301", "--family", "0"], &["--flushed", "18446744073709551615"]] {
+    for args in [
+        &["--flushed", "301"][..],
+        &["--flushed", "301", "--family", "0"],
+        &["--flushed", "18446744073709551615"],
+    ] {
         let run = walctl([&["gc", &home.dir], args].concat()).exits(2);
         assert!(run.err.contains("300"), "says what the newest is: {}", run.err);
         assert!(logs(&home.path).starts_with(&logs_before));

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::Read;
 
-use wal_format::{FileHeader, LogNumber};
+use wal_format::encode::LogEncoder;
+use wal_format::{FileHeader, LogNumber, LogSeed};
 
 use crate::support::{Session, append, command, contents, filled, home, logs, walctl};
 
@@ -69,7 +70,9 @@ fn x3_reading_leaves_the_directory_as_it_is() {
     fs::remove_file(torn.path.join("LOCK")).unwrap();
     for (home, code) in [(&closed, 0), (&killed, 0), (&damaged, 1), (&torn, 0)] {
         let before = contents(&home.path);
-        for args in [&["dump"][..], &["dump", "--json", "--salvage"], &["verify"], &["verify", "--json"], &["ls"]] {
+        for args in
+            [&["dump"][..], &["dump", "--json", "--salvage"], &["verify"], &["verify", "--json"], &["ls"]]
+        {
             walctl([&[args[0], &home.dir], &args[1..]].concat()).exits(code);
         }
         assert!(before == contents(&home.path), "bytes, names and times of {}", home.dir);
@@ -119,7 +122,11 @@ fn v3_damage_exits_1_with_what_came_before() {
     assert!(at <= 40_000 && at > 32_000, "the offset of the damaged chunk: {at}");
     assert!(damaged["reason"].is_string());
     let text = walctl(["verify", &home.dir]).exits(1);
-    assert!(text.text().contains("verdict: damaged") && text.text().contains("What to do"), "{}", text.text());
+    assert!(
+        text.text().contains("verdict: damaged") && text.text().contains("What to do"),
+        "{}",
+        text.text()
+    );
     walctl(["ls", &home.dir]).exits(1);
 
     let dump = walctl(["dump", &home.dir]).exits(1);
@@ -171,7 +178,8 @@ fn p6_a_newer_format_exits_5() {
     let mut bytes = fs::read(log).unwrap();
     let mut header = FileHeader::decode(LogNumber::new(1), &bytes).unwrap();
     (header.version, header.lowest_reader) = (u16::MAX, u16::MAX);
-    let encoded = header.encode();
+    let mut encoded = Vec::new();
+    LogEncoder::new(LogSeed::new(header.wal_id, header.log)).header(&mut encoded, &header);
     bytes[..encoded.len()].copy_from_slice(&encoded);
     fs::write(log, bytes).unwrap();
     let verify = walctl(["verify", &home.dir, "--json"]).exits(5).json();

@@ -37,6 +37,10 @@ fn x3_a_missing_directory_exits_3_and_stays_missing() {
     std::fs::create_dir(&home.path).unwrap();
     for args in [&["dump"][..], &["verify"], &["ls"], &["gc", "--flushed", "1"]] {
         walctl([&[args[0], &home.dir], &args[1..]].concat()).exits(3);
-        assert_eq!(std::fs::read_dir(&home.path).unwrap().count(), 0, "{args:?} makes no log of any directory");
+        assert_eq!(
+            std::fs::read_dir(&home.path).unwrap().count(),
+            0,
+            "{args:?} makes no log of any directory"
+        );
     }
 }

@@ -189,17 +189,18 @@ fn a_file_that_changed_meanwhile_is_counted_and_its_key_must_still_be_there() {
     let (engine, _) = child::open(&home.path().join("engine"), 1 << 20, 8).unwrap();
     let mut ledger = Ledger::new(20);
     ledger.acknowledge(0, 19);
-    let put: Vec<u64> = (0..20).filter(|n| plan::steps(SEED, 0, *n).last() == Some(&Step::Put)).collect();
-    for &number in &put {
-        let name = &names[number as usize];
-        engine.put(family(number), name.as_bytes(), name.as_bytes()).unwrap();
+    let items = (0..).zip(&names);
+    let put: Vec<(u64, &String)> =
+        items.filter(|(number, _)| plan::steps(SEED, 0, *number).last() == Some(&Step::Put)).collect();
+    for (number, name) in &put {
+        engine.put(family(*number), name.as_bytes(), name.as_bytes()).unwrap();
     }
     assert!(check(&engine, &input, &ledger, SEED).unwrap().passed());
-    fs::write(root.join(&names[put[0] as usize]), "other").unwrap();
-    fs::remove_file(root.join(&names[put[1] as usize])).unwrap();
+    fs::write(root.join(put[0].1), "other").unwrap();
+    fs::remove_file(root.join(put[1].1)).unwrap();
     let findings = check(&engine, &input, &ledger, SEED).unwrap();
     assert!(findings.passed());
     assert_eq!(findings.changed, 2);
-    engine.delete(family(put[1]), names[put[1] as usize].as_bytes()).unwrap();
+    engine.delete(family(put[1].0), put[1].1.as_bytes()).unwrap();
     assert_eq!(check(&engine, &input, &ledger, SEED).unwrap().lost, 1);
 }

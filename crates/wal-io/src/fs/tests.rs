@@ -1,0 +1,242 @@
+//! Real directories: what is refused, what is created how, and that nothing hangs.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{CWD, mknodat};
+use tempfile::TempDir;
+
+use super::*;
+
+fn directory() -> (TempDir, FsStorage) {
+    let outer = tempfile::tempdir().unwrap();
+    let storage = FsStorage::create(outer.path().join("wal")).unwrap();
+    (outer, storage)
+}
+
+fn bytes(storage: &FsStorage, name: &str) -> Vec<u8> {
+    fs::read(storage.path().join(name)).unwrap()
+}
+
+/// The mode bits that this process may not give.
+fn umask() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap();
+    u32::from_str_radix(umask.trim(), 8).unwrap()
+}
+
+/// Fails instead of hanging.
+fn in_time<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(act()));
+    receiver.recv_timeout(Duration::from_secs(20)).expect("it hangs")
+}
+
+#[test]
+fn create_makes_missing_levels_with_mode_0750() {
+    let outer = tempfile::tempdir().unwrap();
+    let umask = umask();
+    let deep = outer.path().join("a/b/c");
+    FsStorage::create(&deep).unwrap().sync_parents().unwrap();
+    for level in [outer.path().join("a"), outer.path().join("a/b"), deep.clone()] {
+        assert_eq!(fs::metadata(&level).unwrap().permissions().mode() & 0o777, 0o750 & !umask, "{level:?}");
+    }
+    FsStorage::create(&deep).unwrap();
+}
+
+#[test]
+fn open_creates_nothing() {
+    let outer = tempfile::tempdir().unwrap();
+    let missing = FsStorage::open(outer.path().join("missing")).unwrap_err();
+    assert_eq!((missing.operation(), missing.kind()), (Operation::OpenDirectory, ErrorKind::NotFound));
+    assert_eq!(fs::read_dir(outer.path()).unwrap().count(), 0);
+    fs::write(outer.path().join("file"), b"").unwrap();
+    assert_eq!(FsStorage::open(outer.path().join("file")).unwrap_err().kind(), ErrorKind::NotADirectory);
+    assert!(FsStorage::create(outer.path().join("file")).is_err());
+    symlink("nowhere", outer.path().join("dangling")).unwrap();
+    assert!(FsStorage::create(outer.path().join("dangling")).is_err());
+}
+
+#[test]
+fn create_is_exclusive_and_private() {
+    let (_outer, storage) = directory();
+    storage.create("a").unwrap().write_at(0, b"first").unwrap();
+    let mode = fs::metadata(storage.path().join("a")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640 & !umask());
+    let second = storage.create("a").unwrap_err();
+    assert_eq!((second.kind(), second.operation()), (ErrorKind::AlreadyExists, Operation::Create));
+    assert_eq!(second.path(), storage.path().join("a"));
+    assert_eq!(bytes(&storage, "a"), b"first");
+    symlink("elsewhere", storage.path().join("dangling")).unwrap();
+    assert_eq!(storage.create("dangling").unwrap_err().kind(), ErrorKind::AlreadyExists);
+    assert!(!storage.path().join("elsewhere").exists());
+}
+
+#[test]
+fn only_regular_files_are_opened_and_nothing_hangs() {
+    let (_outer, storage) = directory();
+    let path = storage.path().to_owned();
+    fs::write(path.join("real"), b"secret").unwrap();
+    symlink("real", path.join("symlink")).unwrap();
+    symlink("nowhere", path.join("dangling")).unwrap();
+    fs::create_dir(path.join("folder")).unwrap();
+    mknodat(CWD, path.join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let _socket = UnixListener::bind(path.join("socket")).unwrap();
+    in_time(move || {
+        let cases =
+            [("symlink", "symlink"), ("dangling", "symlink"), ("folder", "directory"), ("fifo", "FIFO")];
+        for (name, what) in cases.into_iter().chain([("socket", "socket")]) {
+            let errors = [
+                storage.open_source(name).unwrap_err(),
+                storage.open_sink(name).unwrap_err(),
+                storage.lock(name).unwrap_err(),
+            ];
+            for error in errors {
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}: {error}");
+                assert!(error.to_string().contains(&format!("is a {what}, not")), "{name}: {error}");
+            }
+        }
+        assert!(!storage.path().join("nowhere").exists());
+        assert!(storage.open_source("absent").unwrap_err().kind() == ErrorKind::NotFound);
+    });
+}
+
+#[test]
+fn list_tells_kinds_and_keeps_names_that_are_not_utf_8() {
+    let (_outer, storage) = directory();
+    storage.create("file").unwrap();
+    fs::create_dir(storage.path().join("folder")).unwrap();
+    symlink("file", storage.path().join("symlink")).unwrap();
+    let odd = std::ffi::OsStr::from_bytes(b"\xff\xfe.wal");
+    fs::write(storage.path().join(odd), b"").unwrap();
+    for _ in 0..2 {
+        let mut entries = storage.list().unwrap();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let entry = |name: &std::ffi::OsStr, kind| Entry { name: name.to_owned(), kind };
+        assert_eq!(
+            entries,
+            [
+                entry("file".as_ref(), EntryKind::File),
+                entry("folder".as_ref(), EntryKind::Directory),
+                entry("symlink".as_ref(), EntryKind::Other),
+                entry(odd, EntryKind::File),
+            ]
+        );
+    }
+}
+
+#[test]
+fn unlink_removes_no_directory_and_follows_no_symlink() {
+    let (_outer, storage) = directory();
+    storage.create("file").unwrap();
+    symlink("file", storage.path().join("symlink")).unwrap();
+    storage.unlink("symlink").unwrap();
+    assert!(storage.path().join("file").exists());
+    fs::create_dir(storage.path().join("folder")).unwrap();
+    storage.unlink("folder").unwrap_err();
+    assert!(storage.path().join("folder").is_dir());
+}
+
+#[test]
+fn the_handle_follows_the_directory_when_it_is_renamed() {
+    let (outer, storage) = directory();
+    fs::rename(outer.path().join("wal"), outer.path().join("moved")).unwrap();
+    fs::create_dir(outer.path().join("wal")).unwrap();
+    storage.create("a").unwrap().sync_all().unwrap();
+    storage.sync_dir().unwrap();
+    storage.sync_parents().unwrap();
+    assert!(outer.path().join("moved/a").exists());
+    assert!(!outer.path().join("wal/a").exists());
+}
+
+#[test]
+fn a_removed_directory_is_an_error() {
+    let (outer, storage) = directory();
+    fs::remove_dir(outer.path().join("wal")).unwrap();
+    assert_eq!(storage.create("a").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(storage.lock("LOCK").is_err());
+}
+
+#[test]
+fn lock_is_kept_when_another_handle_closes() {
+    let (_outer, storage) = directory();
+    let other = FsStorage::open(storage.path()).unwrap();
+    let lock = storage.lock("LOCK").unwrap();
+    // POSIX record locks would end here.
+    drop(other.open_source("LOCK").unwrap());
+    drop(storage.open_sink("LOCK").unwrap());
+    for one in [&storage, &other] {
+        let held = one.lock("LOCK").unwrap_err();
+        assert_eq!((held.kind(), held.operation()), (ErrorKind::WouldBlock, Operation::Lock));
+    }
+    drop(lock);
+    let _again = other.lock("LOCK").unwrap();
+    assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn preallocate_reserves_space_and_keeps_bytes() {
+    let (_outer, storage) = directory();
+    let sink = storage.create("a").unwrap();
+    sink.write_at(0, b"kept").unwrap();
+    sink.preallocate(1 << 20).unwrap();
+    let metadata = fs::metadata(storage.path().join("a")).unwrap();
+    assert_eq!(metadata.len(), 1 << 20);
+    assert!(metadata.blocks() * 512 >= 1 << 20, "only {} blocks", metadata.blocks());
+    let content = bytes(&storage, "a");
+    assert!(content.starts_with(b"kept") && content[4..].iter().all(|byte| *byte == 0));
+    sink.preallocate(10).unwrap();
+    sink.preallocate(0).unwrap();
+    assert_eq!(fs::metadata(storage.path().join("a")).unwrap().len(), 1 << 20);
+    let error = sink.preallocate(u64::MAX).unwrap_err();
+    assert_eq!(error.operation(), Operation::Preallocate);
+}
+
+#[test]
+fn zeros_are_written_where_space_cannot_be_reserved() {
+    let (_outer, storage) = directory();
+    storage.create("a").unwrap().write_at(0, b"kept").unwrap();
+    let file = File::options().read(true).write(true).open(storage.path().join("a")).unwrap();
+    let file = storage.file("a", file);
+    let length = 3 * ZEROS_BYTES + 17;
+    file.write_zeros(length as u64).unwrap();
+    let content = bytes(&storage, "a");
+    assert_eq!(content.len(), length);
+    assert!(content.starts_with(b"kept") && content[4..].iter().all(|byte| *byte == 0));
+    file.write_zeros(5).unwrap();
+    assert_eq!(file.length().unwrap(), length as u64);
+}
+
+#[test]
+fn interrupted_calls_are_repeated_and_other_errors_are_not() {
+    let mut left = 3;
+    let result = retry(|| {
+        left -= 1;
+        if left > 0 { Err(Errno::INTR) } else { Ok(left) }
+    });
+    assert_eq!(result, Ok(0));
+    let mut calls = 0;
+    let result: rustix::io::Result<()> = retry(|| {
+        calls += 1;
+        Err(Errno::IO)
+    });
+    assert_eq!((result, calls), (Err(Errno::IO), 1));
+}
+
+#[test]
+fn errors_name_the_file_and_the_place() {
+    let (_outer, storage) = directory();
+    storage.create("a").unwrap();
+    let error = storage.open_sink("a").unwrap().write_at(u64::MAX - 1, b"xyz").unwrap_err();
+    assert_eq!((error.operation(), error.offset()), (Operation::Write, Some(u64::MAX - 1)));
+    assert_eq!(error.path(), storage.path().join("a"));
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let error = storage.file("full", full).write_at(0, b"x").unwrap_err();
+    assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(28)));
+}
