@@ -9,6 +9,8 @@
 )]
 
 pub mod allocations;
+pub mod faulty;
 pub mod golden;
+pub mod life;
 pub mod logs;
 pub mod naive;

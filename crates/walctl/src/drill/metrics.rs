@@ -4,6 +4,7 @@
 //! moment before a kill is never told: a counter may fall short by that much, never go back.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
 };
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 use metrics_util::registry::{AtomicStorage, Registry};
 use serde::{Deserialize, Serialize};
 use wal_manager::metrics as names;
@@ -73,14 +74,18 @@ struct Inner {
 impl Collector {
     /// Makes a recorder and installs it for the whole process.
     pub(crate) fn install() -> Result<Self, Failure> {
-        let collector = Self(Arc::new(Inner {
-            registry: Registry::atomic(),
-            help: Mutex::default(),
-            gauges: Mutex::default(),
-        }));
+        let collector = Self::new();
         let installed = metrics::set_global_recorder(collector.clone());
         installed.map_err(|error| Failure::Refused(format!("metrics: {error}")))?;
         Ok(collector)
+    }
+
+    fn new() -> Self {
+        Self(Arc::new(Inner {
+            registry: Registry::atomic(),
+            help: Mutex::default(),
+            gauges: Mutex::default(),
+        }))
     }
 
     /// What is new since the last call.
@@ -146,19 +151,20 @@ impl Recorder for Collector {
 /// Serves what is recorded in this process as Prometheus text at `address`, from now until the process ends.
 pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
     let refused = |error| Failure::Refused(format!("metrics: {error}"));
-    let mut builder = PrometheusBuilder::new().with_http_listener(address);
+    let serving = builder().map_err(refused)?.with_http_listener(address).install();
+    serving.map_err(|error| Failure::io(format!("serving metrics at {address}"), io::Error::other(error)))
+}
+
+fn builder() -> Result<PrometheusBuilder, BuildError> {
     // Without buckets a histogram would be shown as quantiles, which cannot be added up.
     let buckets: [(&str, &[f64]); 3] = [
         (names::SYNC_SECONDS, &names::SECONDS_BUCKETS),
         (names::RECOVERY_SECONDS, &names::SECONDS_BUCKETS),
         (names::GROUP_RECORDS, &names::RECORDS_BUCKETS),
     ];
-    for (name, buckets) in buckets {
-        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets).map_err(refused)?;
-    }
-    let serving = builder.install();
-    serving
-        .map_err(|error| Failure::io(format!("serving metrics at {address}"), std::io::Error::other(error)))
+    buckets.into_iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    })
 }
 
 /// Adds the child's news to this process's numbers. Does nothing unless [`serve`] was called.
@@ -189,3 +195,52 @@ pub(crate) fn add(news: Vec<Sample>) {
 }
 
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+#[cfg(test)]
+mod tests {
+    use metrics::with_local_recorder;
+
+    use super::*;
+
+    /// What a child tells that counts to `appends`, and then to one more.
+    fn child(appends: u64, logs: f64) -> Vec<Sample> {
+        let collector = Collector::new();
+        with_local_recorder(&collector, || {
+            metrics::describe_counter!(names::APPENDS, "Records accepted.");
+            let counter = metrics::counter!(names::APPENDS, names::LABEL => "default");
+            let histogram = metrics::histogram!(names::SYNC_SECONDS, names::LABEL => "default");
+            metrics::gauge!(names::LOGS, names::LABEL => "default").set(logs);
+            counter.increment(appends);
+            histogram.record(0.003);
+            let mut news = collector.news();
+            assert_eq!(collector.news(), [], "nothing is told twice");
+            counter.increment(1);
+            histogram.record(f64::NAN);
+            news.extend(collector.news());
+            // Over the pipe.
+            serde_json::from_str(&serde_json::to_string(&news).unwrap()).unwrap()
+        })
+    }
+
+    #[test]
+    fn the_numbers_of_children_are_added_up() {
+        let recorder = builder().unwrap().build_recorder();
+        let handle = recorder.handle();
+        with_local_recorder(&recorder, || {
+            add(child(40, 5.0));
+            add(child(2, 3.0));
+        });
+        let text = handle.render();
+        for line in [
+            "# HELP wal_appends_total Records accepted.",
+            "# TYPE wal_appends_total counter",
+            "wal_appends_total{wal=\"default\"} 44",
+            "wal_logs{wal=\"default\"} 3",
+            "wal_sync_duration_seconds_bucket{wal=\"default\",le=\"0.002\"} 0",
+            "wal_sync_duration_seconds_bucket{wal=\"default\",le=\"0.005\"} 2",
+            "wal_sync_duration_seconds_count{wal=\"default\"} 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
+        }
+    }
+}
