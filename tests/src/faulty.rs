@@ -13,7 +13,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -172,8 +172,8 @@ pub struct Op {
 struct Control {
     ops: Vec<Op>,
     rules: Vec<Rule>,
-    /// Reads, lists, lengths and opens are left out of the trace.
-    quiet: bool,
+    /// Names of open files, so that a rename reaches their handles.
+    names: Vec<Weak<Mutex<String>>>,
 }
 
 #[derive(Debug, Default)]
@@ -193,9 +193,7 @@ pub struct FaultyStorage {
 impl FaultyStorage {
     /// Watches `inner`; no faults yet.
     pub fn new(inner: impl Storage + 'static) -> Self {
-        let control = Control { quiet: true, ..Control::default() };
-        let shared = Shared { control: Mutex::new(control), noted: Condvar::new() };
-        Self { inner: Arc::new(inner), shared: Arc::new(shared) }
+        Self { inner: Arc::new(inner), shared: Arc::default() }
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -302,7 +300,7 @@ impl FaultyStorage {
                 Some(Effect::Short { bytes, errno }) => format!(" = {errno} after {bytes}"),
                 Some(Effect::Panic) => " = panic".to_owned(),
             };
-            if !control.quiet || kind.mutates() || matches!(kind, Kind::Lock | Kind::Unlock) {
+            if kind.mutates() || matches!(kind, Kind::Lock | Kind::Unlock) {
                 control.note(kind, name, range, &suffix);
                 self.shared.noted.notify_all();
             }
@@ -330,6 +328,12 @@ impl FaultyStorage {
                 Some(errno) => fail(errno),
             },
         }
+    }
+
+    fn sink(&self, name: &str, inner: Arc<dyn Sink>) -> Arc<dyn Sink> {
+        let name = Arc::new(Mutex::new(name.to_owned()));
+        self.control().names.push(Arc::downgrade(&name));
+        Arc::new(FaultySink { storage: self.clone(), name, inner })
     }
 
     fn simple<T>(
@@ -383,12 +387,12 @@ impl Storage for FaultyStorage {
 
     fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
         let inner = self.simple(Kind::Create, name, || self.inner.create(name))?;
-        Ok(Arc::new(FaultySink { storage: self.clone(), name: name.to_owned(), inner }))
+        Ok(self.sink(name, inner))
     }
 
     fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
         let inner = self.simple(Kind::Open, name, || self.inner.open_sink(name))?;
-        Ok(Arc::new(FaultySink { storage: self.clone(), name: name.to_owned(), inner }))
+        Ok(self.sink(name, inner))
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
@@ -397,7 +401,14 @@ impl Storage for FaultyStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
-        self.simple(Kind::Rename, from, || self.inner.rename(from, to))
+        self.simple(Kind::Rename, from, || self.inner.rename(from, to))?;
+        for name in self.control().names.iter().filter_map(Weak::upgrade) {
+            let mut name = name.lock().unwrap_or_else(PoisonError::into_inner);
+            if *name == from {
+                to.clone_into(&mut name);
+            }
+        }
+        Ok(())
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
@@ -421,8 +432,14 @@ impl Storage for FaultyStorage {
 #[derive(Debug)]
 struct FaultySink {
     storage: FaultyStorage,
-    name: String,
+    name: Arc<Mutex<String>>,
     inner: Arc<dyn Sink>,
+}
+
+impl FaultySink {
+    fn name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Sink for FaultySink {
@@ -430,7 +447,7 @@ impl Sink for FaultySink {
         let range = Some((offset, bytes.len()));
         self.storage.run(
             Kind::Write,
-            &self.name,
+            &self.name(),
             range,
             || self.inner.write_at(offset, bytes),
             |part| self.inner.write_at(offset, &bytes[..part.min(bytes.len())]).expect("the part is written"),
@@ -438,15 +455,15 @@ impl Sink for FaultySink {
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
-        self.storage.simple(Kind::SyncData, &self.name, || self.inner.sync_data())
+        self.storage.simple(Kind::SyncData, &self.name(), || self.inner.sync_data())
     }
 
     fn sync_all(&self) -> Result<(), IoError> {
-        self.storage.simple(Kind::SyncAll, &self.name, || self.inner.sync_all())
+        self.storage.simple(Kind::SyncAll, &self.name(), || self.inner.sync_all())
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
-        self.storage.simple(Kind::Preallocate, &self.name, || self.inner.preallocate(length))
+        self.storage.simple(Kind::Preallocate, &self.name(), || self.inner.preallocate(length))
     }
 }
 
@@ -503,12 +520,9 @@ impl Gate {
     /// Waits until the operation stands at the gate.
     pub fn reached(&self) {
         let inner = self.0.lock();
-        let (_, late) = self
-            .0
-            .changed
-            .wait_timeout_while(inner, PATIENCE, |inner| !inner.reached)
-            .unwrap_or_else(PoisonError::into_inner);
-        assert!(!late.timed_out(), "nobody came to the gate");
+        let waited = self.0.changed.wait_timeout_while(inner, PATIENCE, |inner| !inner.reached);
+        let late = waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
+        assert!(!late, "nobody came to the gate");
     }
 
     /// Lets the operation through.

@@ -124,7 +124,8 @@ fn next(shared: &Shared) -> Option<Arc<Memtable>> {
 fn flush(shared: &Shared, memtable: &Arc<Memtable>) -> Result<(), EngineError> {
     // ORDER: before MANIFEST names the table. Records of a low durability level may not be durable yet; if a power cut took
     // them from the log but not from the tables, the log would issue their sequence numbers again, and replay would skip
-    // the new records as flushed.
+    // the new records as flushed. The rotation at the seal has synced the old log, and then this costs little; but that a
+    // table needs it is this function's business.
     shared.wal.sync()?;
     let mut store = lock(&shared.store);
     store.add(memtable)?;

@@ -62,8 +62,6 @@ impl Store {
             // ORDER: only after MANIFEST and every table in it were read; no crash can have made a live table an orphan.
             storage.unlink(name)?;
         }
-        // ORDER: before a new table takes the number of a removed one. Else a power cut brings the old bytes back under it.
-        storage.sync_dir()?;
         // ORDER: before the first record is appended. Else a power cut could take the directory while the log believes in it.
         storage.sync_parents()?;
         let mut store = Self { storage, manifest, live };

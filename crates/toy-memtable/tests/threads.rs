@@ -8,11 +8,12 @@
 
 mod common;
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
 
-use common::Random;
+use common::{Random, Slow};
 use toy_memtable::{Durability, Engine, EngineError, FamilyId, WriteBatch};
+use wal_manager::{MemStorage, Wal};
 
 const F: FamilyId = FamilyId::DEFAULT;
 const G: FamilyId = FamilyId::new(9);
@@ -152,4 +153,62 @@ fn closing_among_writers_loses_nothing_that_was_acknowledged() {
         }
     }
     assert_eq!(engine.scan(F, ..).count(), engine.scan(F, ..).filter(Result::is_ok).count());
+}
+
+/// Every operand of a merge counts exactly once, for every reader at every moment and after every crash, whatever the threads are
+/// doing: appending at different levels, sealing, flushing, merging tables.
+#[test]
+fn a_counter_counts_under_many_interleavings() {
+    for round in 0..40_u64 {
+        let storage = || Arc::new(Slow::new(MemStorage::new(), round));
+        let (wal, tables) = (storage(), storage());
+        let open = || {
+            let options = Engine::options_on(Wal::options_on(wal.clone()), tables.clone());
+            options.memtable_bytes(2_000).tables_max(1).open().unwrap().0
+        };
+        let mut total = 0;
+        for _ in 0..3 {
+            let engine = open();
+            let length =
+                || u32::try_from(engine.get(F, b"all").unwrap().map_or(0, |value| value.len())).unwrap();
+            assert_eq!(length(), total, "round {round}: after a crash");
+            let (issued, done) = (AtomicU32::new(total), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                let writers: Vec<_> = (0..3_u64)
+                    .map(|thread| {
+                        let (engine, issued) = (&engine, &issued);
+                        scope.spawn(move || {
+                            let mut random = Random(round * 10 + thread);
+                            let mut batch = WriteBatch::new();
+                            batch.merge(F, b"all", b"x").unwrap();
+                            for _ in 0..40 {
+                                issued.fetch_add(1, Ordering::SeqCst);
+                                let synced = random.below(3) == 0;
+                                let level = if synced { Durability::Synced } else { Durability::Buffered };
+                                engine.write_with(&batch, level).unwrap();
+                            }
+                        })
+                    })
+                    .collect();
+                let reader = scope.spawn(|| {
+                    let mut last = 0;
+                    while !done.load(Ordering::SeqCst) {
+                        let now = length();
+                        let most = issued.load(Ordering::SeqCst);
+                        assert!(
+                            (last..=most).contains(&now),
+                            "round {round}: {now} is not in {last}..={most}"
+                        );
+                        last = now;
+                    }
+                });
+                writers.into_iter().for_each(|writer| writer.join().unwrap());
+                done.store(true, Ordering::SeqCst);
+                reader.join().unwrap();
+            });
+            total = issued.into_inner();
+            assert_eq!(length(), total, "round {round}");
+            engine.sync().unwrap();
+        }
+    }
 }

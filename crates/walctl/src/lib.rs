@@ -66,7 +66,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
 
 /// Look into a write-ahead log, check it, add to it, and drill it.
 #[derive(Debug, Parser)]
-#[command(name = "walctl", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "walctl", version, after_help = EXIT_CODES)]
 struct Cli {
     /// Print JSON, one object a line
     #[arg(long, global = true)]

@@ -77,6 +77,13 @@ pub(super) fn open(
     Ok(Engine::options(path).memtable_bytes(memtable_bytes).tables_max(tables_max).open()?)
 }
 
+/// How many tables the engine may hold before it merges them all: so many that a large input is not merged more than
+/// about ten times.
+pub(super) fn tables_max(input_bytes: u64, memtable_bytes: u64) -> usize {
+    let flushes = input_bytes.checked_div(memtable_bytes).unwrap_or(0);
+    usize::try_from(flushes / 8).unwrap_or(usize::MAX).clamp(8, 512)
+}
+
 /// What the parent counts of a recovery.
 pub(super) fn opened(engine: &Engine, report: &RecoveryReport) -> Opened {
     let log = engine.logs().last().map_or(0, |log| log.log.get());

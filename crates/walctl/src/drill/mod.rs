@@ -4,7 +4,8 @@
 //!   round, after the last kill and at the very end.
 //! - [`child`] is this same program, in a process of its own: it writes the [`input`] through the toy engine.
 //! - [`plan`] says what is written for an item; [`message`] is what the child tells the parent; [`metrics`] adds up the
-//!   children's numbers; [`report`] is what is printed.
+//!   children's numbers; [`report`] is what is printed; [`place`] and [`process`] are the directory and the child as the
+//!   system sees them.
 //!
 //! **Architecture invariant:** what was acknowledged is known outside the child's process and directory, and the check
 //! compares the engine with the input and that knowledge, never with anything that the child or the engine keeps.
@@ -16,7 +17,9 @@ mod ledger;
 mod message;
 mod metrics;
 mod parent;
+mod place;
 mod plan;
+mod process;
 mod report;
 
 use std::net::SocketAddr;

@@ -1,16 +1,14 @@
 //! The drill's parent: starts the child, kills it, keeps the ledger, has everything checked.
 
-use std::fs;
-use std::io::{self, BufRead, BufReader, Write as _};
-use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::io::{self, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use tempfile::TempDir;
 use wal_manager::{Clock, SystemClock};
 
 use super::Args;
@@ -20,7 +18,9 @@ use super::input::{Input, Survey};
 use super::ledger::Ledger;
 use super::message::{Message, Opened};
 use super::metrics;
+use super::place::{self, Place};
 use super::plan::Random;
+use super::process;
 use super::report::Report;
 use crate::exit::{Exit, Failure};
 use crate::out::{self, Out};
@@ -39,8 +39,8 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         out::say(format_args!("metrics at http://{address}/metrics"));
     }
     let place = Place::new(args.dir.as_deref())?;
-    let (input, survey) = Input::survey(&args.input, &place.path.join(LIST_NAME), &place.path)?;
-    let mut drill = Drill::new(args, seed, &place.path, input, survey);
+    let (input, survey) = Input::survey(&args.input, &place.list(), place.path())?;
+    let mut drill = Drill::new(args, seed, place.engine(), input, survey);
     let outcome = drill.run();
     drill.bar.finish_and_clear();
     let mut report = drill.finish();
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
             failure.exit()
         }
     };
-    report.kept = place.leave(report.passed)?;
+    report.kept = place.leave(report.passed).map(|kept| kept.display().to_string());
     report.seconds = clock.monotonic().as_secs_f64();
     for problem in &report.problems {
         out::say(format_args!("{problem}"));
@@ -65,43 +65,6 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     report.print(&mut out, json)?;
     out.flush()?;
     Ok(exit)
-}
-
-/// The directory of the drill.
-struct Place {
-    path: PathBuf,
-    /// Ours to remove.
-    temporary: Option<TempDir>,
-}
-
-impl Place {
-    fn new(dir: Option<&Path>) -> Result<Self, Failure> {
-        let Some(dir) = dir else {
-            let made = tempfile::Builder::new().prefix("walctl-drill-").tempdir();
-            let made = made.map_err(|error| Failure::io("making a temporary directory", error))?;
-            return Ok(Self { path: made.path().to_owned(), temporary: Some(made) });
-        };
-        if dir.join(ENGINE_NAME).symlink_metadata().is_ok() {
-            return Err(Failure::Refused(format!(
-                "{} holds an engine already: use another --dir",
-                dir.display()
-            )));
-        }
-        fs::create_dir_all(dir).map_err(|error| Failure::file("making", dir, error))?;
-        Ok(Self { path: dir.to_owned(), temporary: None })
-    }
-
-    /// Removes what is ours if all is well; says where it is otherwise.
-    fn leave(self, passed: bool) -> Result<Option<String>, Failure> {
-        match self.temporary {
-            Some(made) if passed => {
-                let removed = made.close().map_err(|error| Failure::file("removing", &self.path, error));
-                removed.map(|()| None)
-            }
-            Some(made) => Ok(Some(made.keep().display().to_string())),
-            None => Ok(Some(self.path.display().to_string())),
-        }
-    }
 }
 
 /// A drill under way.
@@ -143,17 +106,17 @@ enum End {
 }
 
 impl<'a> Drill<'a> {
-    fn new(args: &'a Args, seed: u64, dir: &Path, input: Input, survey: Survey) -> Self {
+    fn new(args: &'a Args, seed: u64, engine: PathBuf, input: Input, survey: Survey) -> Self {
         let bar = progress::bar(survey.items, "{wide_bar} {pos}/{len} {msg}");
         Self {
             args,
             seed,
             random: Random::new(seed),
-            engine: dir.join(ENGINE_NAME),
+            engine,
             input,
             ledger: Ledger::new(survey.items),
             clock: SystemClock::default(),
-            tables_max: tables_max(survey.bytes, args.memtable_bytes),
+            tables_max: child::tables_max(survey.bytes, args.memtable_bytes),
             killed: false,
             started: Duration::ZERO,
             opening: Duration::ZERO,
@@ -220,7 +183,8 @@ impl<'a> Drill<'a> {
             return Err(Failure::io("starting the child", io::Error::other("it has no standard output")));
         };
         let (sender, messages) = mpsc::sync_channel(1024);
-        let reader = thread::Builder::new().name("reader".to_owned()).spawn(move || read(stdout, &sender));
+        let reader =
+            thread::Builder::new().name("reader".to_owned()).spawn(move || process::read(stdout, &sender));
         let reader = reader.map_err(|error| Failure::io("starting a thread", error))?;
         let outcome = self.listen(&mut child, moment, &messages);
         // Whatever happened: the child ends here. What it said before it died counts.
@@ -238,9 +202,14 @@ impl<'a> Drill<'a> {
 
     fn spawn(&self) -> Result<Child, Failure> {
         let starting = |error| Failure::io("starting the child", error);
-        let program = std::env::current_exe().map_err(starting)?;
-        let mut command = Command::new(program);
-        command.arg("drill-child").arg("--engine").arg(&self.engine).arg("--input").arg(&self.input.path);
+        let mut command = Command::new(process::program().map_err(starting)?);
+        command
+            .arg0("walctl")
+            .arg("drill-child")
+            .arg("--engine")
+            .arg(&self.engine)
+            .arg("--input")
+            .arg(&self.input.path);
         if let Some(list) = &self.input.list {
             command.arg("--list").arg(list);
         }
@@ -342,18 +311,12 @@ impl<'a> Drill<'a> {
 
     /// Notes how much memory the child has held.
     fn measure(&mut self, child: u32) {
-        // `VmHWM:      1234 kB`, on Linux; elsewhere nothing is known.
-        let Ok(status) = fs::read_to_string(format!("/proc/{child}/status")) else { return };
-        let peak = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok());
-        self.report.peak_memory_bytes =
-            self.report.peak_memory_bytes.max(peak.map(|kib: u64| kib.saturating_mul(1024)));
+        self.report.peak_memory_bytes = self.report.peak_memory_bytes.max(process::peak_memory_bytes(child));
     }
 
     /// Counts the logs that the last child began: they are numbered one after another, and the newest is always there.
     fn count_logs(&mut self) {
-        let newest = logs(&self.engine).into_iter().max().unwrap_or(0);
+        let newest = place::logs(&self.engine).into_iter().max().unwrap_or(0);
         let report = &mut self.report;
         report.logs_created = report.logs_created.max(newest);
         let begun = self.open.map_or(0, |first| newest.saturating_sub(first));
@@ -408,7 +371,7 @@ impl<'a> Drill<'a> {
     /// What is to be reported at the end.
     fn finish(self) -> Report {
         let mut report = self.report;
-        let logs = logs(&self.engine);
+        let logs = place::logs(&self.engine);
         report.logs_created = report.logs_created.max(logs.iter().copied().max().unwrap_or(0));
         // Numbers only grow and are never reused.
         report.logs_deleted = report.logs_created.saturating_sub(logs.len() as u64);
@@ -417,44 +380,6 @@ impl<'a> Drill<'a> {
         report
     }
 }
-
-/// Numbers of the logs that there are.
-fn logs(engine: &Path) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(engine.join("wal")) else { return Vec::new() };
-    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.strip_suffix(".wal")?.parse().ok();
-    entries.flatten().filter_map(number).collect()
-}
-
-/// How many tables the engine may hold before it merges them all: so many that a large input is not merged more than
-/// about ten times.
-fn tables_max(input_bytes: u64, memtable_bytes: u64) -> usize {
-    let flushes = input_bytes.checked_div(memtable_bytes).unwrap_or(0);
-    usize::try_from(flushes / 8).unwrap_or(usize::MAX).clamp(8, 512)
-}
-
-/// Passes on what the child says, until it says no more.
-fn read(stdout: ChildStdout, messages: &mpsc::SyncSender<Message>) {
-    let mut stdout = BufReader::new(stdout);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        // The last line may have been cut off by the kill: without its newline it was not said.
-        match stdout.read_until(b'\n', &mut line) {
-            Ok(length) if length > 0 && line.ends_with(b"\n") => {}
-            _ => return,
-        }
-        let Ok(message) = serde_json::from_slice(&line) else { return };
-        if messages.send(message).is_err() {
-            return;
-        }
-    }
-}
-
-/// Name of the engine's directory in the drill's.
-const ENGINE_NAME: &str = "engine";
-
-/// Name of the list of input files in the drill's directory.
-const LIST_NAME: &str = "input.list";
 
 /// What ends a process without a word.
 const SIGKILL: i32 = 9;
