@@ -1,1 +1,21 @@
-//! What the benchmarks share.
+//! What the benchmarks share: each operation of the log and, beside it, the raw operation on the same bytes.
+//!
+//! [`format`], [`append`] and [`replay`] hold the workloads; the Criterion benches (`benches/*.rs`) and the `ratios` binary, which
+//! writes `docs/benchmarks.md`'s numbers, run the same code. A workload checks its own claim (records counted, syncs counted, the
+//! frontier reached) outside of what is timed, and panics if it does not hold: a wrong number is worse than none.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a measurement that goes wrong must stop, not be reported"
+)]
+
+pub mod append;
+pub mod counting;
+pub mod data;
+pub mod format;
+pub mod machine;
+pub mod replay;
+pub mod stopwatch;

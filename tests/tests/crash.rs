@@ -145,7 +145,12 @@ impl Life {
             match ahead.next() {
                 Some(record) if record.index.get() == known.index => {
                     handed = ahead;
-                    assert_eq!(record.payload[..], known.payload[..], "A: record {} has other bytes", known.index);
+                    assert_eq!(
+                        record.payload[..],
+                        known.payload[..],
+                        "A: record {} has other bytes",
+                        known.index
+                    );
                     assert_eq!(record.seqs.first().get(), known.seq, "A: record {}", known.index);
                     assert_eq!(record.seqs.last().get(), known.last, "A: record {}", known.index);
                     assert_eq!(record.families, [FamilyId::new(known.family)]);
@@ -173,7 +178,8 @@ impl Life {
             let first = wal.last_seq().map_or(1, SeqNum::get) + 1 + self.rng.below(5);
             record = record.seqs(SeqNum::new(first), 1 + self.rng.below(4) as u32);
         }
-        let level = [Durability::Buffered, Durability::Written, Durability::Synced][self.rng.below(3) as usize];
+        let level =
+            [Durability::Buffered, Durability::Written, Durability::Synced][self.rng.below(3) as usize];
         // The ticket tells what was accepted even if the wait fails.
         let ticket = wal.submit(record)?;
         let appended = ticket.appended();
@@ -187,11 +193,19 @@ impl Life {
                 self.model.acknowledged = appended.index.get();
             }
             Durability::Written => {
-                wal.append_with(Record::new(RecordKind::new(2).unwrap(), b"w"), Durability::Written).map(|appended| {
-                    let (seq, last) = (appended.seqs.first().get(), appended.seqs.last().get());
-                    let index = appended.index.get();
-                    self.model.records.push(Known { index, seq, last, family: 0, payload: b"w".to_vec() });
-                })?;
+                wal.append_with(Record::new(RecordKind::new(2).unwrap(), b"w"), Durability::Written).map(
+                    |appended| {
+                        let (seq, last) = (appended.seqs.first().get(), appended.seqs.last().get());
+                        let index = appended.index.get();
+                        self.model.records.push(Known {
+                            index,
+                            seq,
+                            last,
+                            family: 0,
+                            payload: b"w".to_vec(),
+                        });
+                    },
+                )?;
             }
             Durability::Buffered => {}
         }
@@ -268,7 +282,8 @@ fn live(seed: u64) -> Model {
     let mut options = SimOptions::default();
     options.tear = tear;
     let disk = SimStorage::with_options(options);
-    let mut life = Life { rng: Rng(seed), disk, model: Model::default(), trace: vec![format!("seed {seed}")] };
+    let mut life =
+        Life { rng: Rng(seed), disk, model: Model::default(), trace: vec![format!("seed {seed}")] };
     let processes = 3 + life.rng.below(6);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..processes {

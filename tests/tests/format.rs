@@ -115,7 +115,7 @@ proptest! {
         let expected = LogNumber::new(log - 1);
         prop_assert_eq!(
             FileHeader::decode(expected, &bytes),
-            Err(HeaderFault::OtherLog { expected, found: header.log })
+            Err(HeaderFault::OtherLog { expected, found: header.log, wal_id: header.wal_id })
         );
     }
 }

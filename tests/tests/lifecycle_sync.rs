@@ -151,7 +151,10 @@ fn i4_a_failure_at_any_step_of_the_first_open_is_reported_and_the_next_open_make
         match failed {
             Err(error) => assert_eq!(errno(&error), Some(EIO), "{line}: {error}"),
             // What is removed, and that it is removed, may wait. Nothing else may.
-            Ok(_) => assert_eq!((line.as_str(), step), ("sync_dir = 5", steps), "a failed step is forgiven"),
+            Ok(recovery) => {
+                assert_eq!((line.as_str(), step), ("sync_dir = 5", steps), "a failed step is forgiven");
+                drop(recovery);
+            }
         }
         // The process goes on, or starts again: no power cut in between. What is acknowledged now survives one.
         let wal = open(&storage);
@@ -330,12 +333,13 @@ fn s5_a_power_cut_at_any_operation_loses_no_acknowledged_record() {
             }
             wal.close()
         })();
-        assert_eq!(finished.is_ok(), !disk.is_frozen(), "{finished:?}");
+        assert!(finished.is_ok() || disk.is_frozen(), "{finished:?}");
+        let whole = !disk.is_frozen();
         for outcome in [disk.crash_all_lost(), disk.crash_all_kept(), disk.crash(step), disk.crash(!step)] {
             cuts += 1;
             assert_holds(&reopen(options(&outcome)).1, &acked);
         }
-        if finished.is_ok() {
+        if whole {
             assert_eq!(acked.len(), 12);
             break;
         }

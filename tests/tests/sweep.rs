@@ -91,7 +91,14 @@ fn altered(files: &Files, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> File
 fn places(name: &str, length: usize) -> Vec<usize> {
     let dense = |at: usize| match name {
         "CHECKPOINT" => at % 65536 < 200 || at % 997 == 0,
-        _ => length < 4096 || at < 600 || at + 1200 > length || at % 41 == 0 || at % 32768 > 32700 || at % 32768 < 60,
+        _ => {
+            length < 4096
+                || at < 600
+                || at + 1200 > length
+                || at % 41 == 0
+                || at % 32768 > 32700
+                || at % 32768 < 60
+        }
     };
     (0..length).filter(|at| dense(*at)).collect()
 }
@@ -121,7 +128,9 @@ fn p3_p7_cuts_zeros_swaps_copies_and_removals_of_a_closed_directory() {
     let (files, original) = directory(true);
     for (name, bytes) in &files {
         for cut in places(name, bytes.len()) {
-            check(&altered(&files, name, |bytes| bytes.truncate(cut)), &original, &|| format!("{name} cut at {cut}"));
+            check(&altered(&files, name, |bytes| bytes.truncate(cut)), &original, &|| {
+                format!("{name} cut at {cut}")
+            });
         }
         for size in [512, 4096, 32768] {
             for start in (0..bytes.len()).step_by(size) {
@@ -179,7 +188,10 @@ fn p1_a_killed_directory_is_torn_only_where_nothing_is_promised() {
                 match open(&flipped, RecoveryMode::Default) {
                     Ok((records, _)) if records == original => {}
                     Ok((records, verdict)) => {
-                        assert!(name == "000003.wal" && at >= promise, "bit {bit} of byte {at} of {name}: {records:?}");
+                        assert!(
+                            name == "000003.wal" && at >= promise,
+                            "bit {bit} of byte {at} of {name}: {records:?}"
+                        );
                         assert_eq!(verdict, Verdict::TornTail);
                         assert!(original.starts_with(&records));
                         torn += 1;
@@ -198,8 +210,9 @@ fn v1_every_cut_of_the_last_group_opens() {
     let length = files["000003.wal"].len();
     // The last group is the promise and the last record.
     for cut in newest_promise(&files["000003.wal"])..length {
-        let (records, _) = open(&altered(&files, "000003.wal", |bytes| bytes.truncate(cut)), RecoveryMode::Default)
-            .unwrap_or_else(|error| panic!("cut at {cut} of {length}: {error}"));
+        let (records, _) =
+            open(&altered(&files, "000003.wal", |bytes| bytes.truncate(cut)), RecoveryMode::Default)
+                .unwrap_or_else(|error| panic!("cut at {cut} of {length}: {error}"));
         assert!(original.starts_with(&records) && records.len() + 1 == original.len());
     }
 }

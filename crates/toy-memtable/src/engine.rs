@@ -390,3 +390,6 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,8 @@ pub enum HeaderFault {
         expected: LogNumber,
         /// From the header.
         found: LogNumber,
+        /// The identity in the header.
+        wal_id: WalId,
     },
 }
 
@@ -143,8 +145,11 @@ impl FileHeader {
         let stated = bytes.get(chunk::HEADER_BYTES + 12..chunk::HEADER_BYTES + 20)?;
         let found = LogNumber::new(u64::from_le_bytes(stated.try_into().ok()?));
         let chunk = chunk::decode(&LogSeed::new(wal_id, found), 0, bytes).ok()?;
-        (chunk.kind == ChunkType::Header && found != expected)
-            .then_some(HeaderFault::OtherLog { expected, found })
+        (chunk.kind == ChunkType::Header && found != expected).then_some(HeaderFault::OtherLog {
+            expected,
+            found,
+            wal_id,
+        })
     }
 
     fn parse(expected: LogNumber, payload: &[u8]) -> Result<Self, HeaderFault> {
@@ -184,7 +189,7 @@ impl FileHeader {
         };
         let header = rest().ok_or(HeaderFault::NotAHeader)?;
         if header.log != expected {
-            return Err(HeaderFault::OtherLog { expected, found: header.log });
+            return Err(HeaderFault::OtherLog { expected, found: header.log, wal_id: header.wal_id });
         }
         let chain_grows =
             header.predecessor.is_none_or(|before| before.log < header.log && before.proven <= before.end);

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, SLOT_BYTES, Slot, SlotFault};
+use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
 use wal_format::{Epoch, SeqNum, WalId};
 use wal_io::{Sink, Storage};
 
@@ -139,10 +139,6 @@ impl CheckpointFile {
         content.active = durable.log;
         content.seq_floor = content.seq_floor.max(seq_floor);
         change(content);
-        if let Some(family) = content.flushed.keys().nth(FAMILIES_MAX).copied() {
-            content.flushed.remove(&family);
-            return Err(Error::TooManyFamilies { family });
-        }
         content.version = content.version.checked_add(1).ok_or(Error::Exhausted("CHECKPOINT version"))?;
         for slot in [inner.first, inner.first.other()] {
             self.sink.write_at(slot.offset(), &inner.content.encode(slot))?;

@@ -234,6 +234,15 @@ impl Commit {
         Ok(exclusive)
     }
 
+    /// Closes the log, whatever became of it, and waits for who is at the disk.
+    pub(crate) fn shut(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        while state.in_flight.is_some() {
+            state = self.wait(state);
+        }
+    }
+
     /// Waits for the leader and makes what is accepted durable, a header that no record followed yet too: a seal may come next (PR5).
     fn drain(&self) -> Result<()> {
         let mut state = self.lock();

@@ -167,10 +167,16 @@ impl LogReader {
         }
     }
 
-    /// Goes on at the next block behind the fault (salvage), or returns `false` at the end of the file.
+    /// Goes on behind the fault, in a salvage: at the next place in this block where a chunk stands whose checksum is right for that very
+    /// place, else at the next block. `false` at the end of the file.
     pub(crate) fn resync(&mut self) -> Result<bool> {
         let room = chunk::room_in_block(self.offset);
-        self.offset = self.offset.saturating_add(room as u64);
+        let bytes = self.fill(self.offset, room)?;
+        let here = (1..bytes.len()).find(|&skipped| {
+            let (at, rest) = (self.offset.saturating_add(skipped as u64), bytes.get(skipped..));
+            rest.is_some_and(|rest| chunk::decode(&self.seed, at, rest).is_ok())
+        });
+        self.offset = self.offset.saturating_add(here.unwrap_or(room) as u64);
         self.partial = None;
         self.next_index = None;
         Ok(self.offset < self.end && self.offset < self.source.length()?)
@@ -327,7 +333,8 @@ impl LogReader {
     fn fill(&mut self, offset: u64, length: usize) -> Result<Bytes> {
         let have = |window: &Bytes, start: u64| {
             let from = usize::try_from(offset.checked_sub(start)?).ok()?;
-            (!window.is_empty() && from <= window.len()).then(|| window.slice(from..window.len().min(from.saturating_add(length))))
+            (!window.is_empty() && from <= window.len())
+                .then(|| window.slice(from..window.len().min(from.saturating_add(length))))
         };
         if let Some(bytes) = have(&self.window, self.window_offset)
             && (bytes.len() == length || self.window.len() < WINDOW_BYTES)

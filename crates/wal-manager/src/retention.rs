@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tracing::{info, info_span, warn};
+use wal_format::checkpoint::FAMILIES_MAX;
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 
 use crate::error::{Error, Result};
@@ -130,6 +131,16 @@ impl Retention {
         self.lock().iter().cloned().collect()
     }
 
+    /// Returns when nobody deletes any more; of a log that is closed, nobody begins to.
+    pub(crate) fn wait_for_deletion(&self) {
+        drop(self.deletion());
+    }
+
+    fn deletion(&self) -> MutexGuard<'_, Unlinks> {
+        // A storage that panicked in an unlink left the name in the queue.
+        self.deletion.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<LogInfo>> {
         // Nothing in here panics between two changes.
         self.old.lock().unwrap_or_else(PoisonError::into_inner)
@@ -141,22 +152,21 @@ impl Inner {
     pub(crate) fn mark_flushed(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
         let span = info_span!("wal.gc");
         let _entered = span.enter();
+        let mut unlinks = self.retention.deletion();
         let (newest, frontier) = self.check_open()?;
-        let mut unlinks = self.retention.deletion.lock().unwrap_or_else(PoisonError::into_inner);
-        let recorded = self.checkpoint.content().flushed;
+        let mut flushed = self.checkpoint.content().flushed;
         for &(family, given) in marks {
             if newest.is_none_or(|newest| given > newest) {
                 return Err(Error::FlushedBeyondAppended { family, given, newest });
             }
-            match recorded.get(&family) {
-                Some(&recorded) if given < recorded => {
+            match flushed.insert(family, given) {
+                Some(recorded) if given < recorded => {
                     return Err(Error::FlushedRegression { family, given, recorded });
                 }
+                _ if flushed.len() > FAMILIES_MAX => return Err(Error::TooManyFamilies { family }),
                 _ => {}
             }
         }
-        let mut flushed = recorded;
-        flushed.extend(marks.iter().copied());
         // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
         let is_flushed = |info: &LogInfo| {
             info.families

@@ -39,7 +39,7 @@ pub struct SealedLog {
 }
 
 /// The next log, made ahead: a durable, empty file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Prepared {
     log: LogNumber,
     sink: Arc<dyn Sink>,
@@ -137,14 +137,10 @@ impl Inner {
             }
         };
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
-        let recorded = self.update_checkpoint(|content| content.highest = content.highest.max(next.log));
-        match recorded {
-            Ok(()) => Ok(next),
-            Err(error) => {
-                slot.prepared = Some(next);
-                Err(error)
-            }
-        }
+        slot.prepared = Some(next.clone());
+        self.update_checkpoint(|content| content.highest = content.highest.max(next.log))?;
+        slot.prepared = None;
+        Ok(next)
     }
 
     fn create_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {

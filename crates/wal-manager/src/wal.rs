@@ -232,8 +232,8 @@ impl Wal {
         self.inner.logs()
     }
 
-    /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns. Later calls fail with
-    /// [`Error::Closed`].
+    /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.
+    /// Later calls fail with [`Error::Closed`], or with the failure that came before.
     ///
     /// # Errors
     /// The first failure of the log, if it had one; or the end could not be recorded, and the next open is a recovery after a crash that
@@ -243,6 +243,9 @@ impl Wal {
     /// Everything that was accepted is durable if this succeeds.
     pub fn close(&self) -> Result<()> {
         let closed = self.inner.close();
+        // INVARIANT: X1. Without the lock nothing of this log touches the directory: who is at work ends first, nobody begins any more.
+        self.inner.commit.shut();
+        self.inner.retention.wait_for_deletion();
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed
     }
@@ -252,7 +255,7 @@ impl Drop for Wal {
     fn drop(&mut self) {
         let state = self.inner.commit.lock();
         let undurable = state.accepted.index.get() - state.durable.index.get();
-        if undurable > 0 && !state.closed {
+        if undurable > 0 {
             warn!(records = undurable, "wal.dropped_undurable: close the log, or sync, before it is dropped");
         }
     }

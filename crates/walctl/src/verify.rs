@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
 use wal_manager::{ErrorKind, LogReport, LogVerdict, RecoveryReport, Verdict, Wal};
 
 use crate::exit::{Exit, Failure};
 use crate::out::Out;
 use crate::progress;
+
+mod json;
+
+use json::Object;
 
 /// Read every byte and say whether anything that was acknowledged is damaged or missing
 ///
@@ -27,16 +30,15 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     let mut out = Out::new();
     let inspection = match inspection {
         Ok(inspection) => inspection,
-        // Not even the logs could be told apart; a script still gets its object.
         Err(error) if json && error.kind() == ErrorKind::Damage => {
-            out.json(&Unreadable { verdict: Verdict::Damaged, logs: [], reason: error.to_string() })?;
+            out.json(&Object::of_error(&args.dir, &error))?;
             return out.flush().and(Err(error.into()));
         }
         Err(error) => return Err(error.into()),
     };
     let report = inspection.report();
     if json {
-        out.json(report)?;
+        out.json(&Object::of(report))?;
     } else {
         text(&mut out, report)?;
     }
@@ -54,14 +56,6 @@ pub(crate) fn exit(report: &RecoveryReport) -> Exit {
     } else {
         Exit::Fine
     }
-}
-
-/// What is printed where there is no report.
-#[derive(Serialize)]
-struct Unreadable {
-    verdict: Verdict,
-    logs: [(); 0],
-    reason: String,
 }
 
 fn text(out: &mut Out, report: &RecoveryReport) -> Result<(), Failure> {

@@ -86,7 +86,7 @@ impl Dawdle {
     fn dawdle(&self) {
         let turns = {
             let mut random = self.0.lock().unwrap();
-            if random.below(3) == 0 { random.below(300) } else { 0 }
+            if random.below(3) == 0 { random.below(40) } else { 0 }
         };
         (0..turns).for_each(|_| std::thread::yield_now());
     }

@@ -104,7 +104,8 @@ pub(crate) fn commit(
     let end = Position { log, offset: copy.encoder.offset(), index: before(copy.next_index) };
     let live: Vec<&survey::Walked> = plan.prefix.iter().filter(|old| is_live(&plan, old.log)).collect();
     // A seal that can be read may be in the cache only: what CHECKPOINT did not know to be sealed, it does not learn here.
-    let sealed = live.iter().take_while(|old| old.seal.is_some()).last();
+    let damaged = |log| plan.findings.iter().any(|finding| finding.log == log);
+    let sealed = live.iter().take_while(|old| old.seal.is_some() && !damaged(old.log)).last();
     let sealed_through = sealed.map_or(LogNumber::default(), |old| old.log).min(content.sealed_through);
     let lowest = live.first().map_or(log, |old| old.log);
     let seq_floor = plan.seq_floor.max(copy.seq_floor);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use wal_format::LogNumber;
 use wal_format::checkpoint::Checkpoint;
+use wal_format::header::HeaderFault;
 use wal_io::Storage;
 
 use crate::names;
@@ -114,7 +115,9 @@ impl Judge<'_> {
         let other_content = before.is_some_and(|before| before.digest != walked.digest.get())
             || context.successor.is_some_and(|next| next.first_index != walked.next_index)
             || clean.is_some_and(|clean| clean.next_index != walked.next_index);
-        let behind_checkpoint = newest && walked.next_index < checkpoint.next_index;
+        // Where CHECKPOINT speaks of a later log, that one is missing or damaged, not this one.
+        let behind_checkpoint =
+            newest && checkpoint.active <= walked.log && walked.next_index < checkpoint.next_index;
         let short = expected_end.is_some_and(|end| walked.good_end < end) || behind_checkpoint;
         let (walk, mut reason) = match &walked.fault {
             Some(fault) => (Walk::Short, Some(fault.clone())),
@@ -134,7 +137,12 @@ impl Judge<'_> {
             None => (Walk::Whole, None),
         };
         let must_be_sealed = checkpoint.sealed_through >= walked.log || clean.is_some();
-        let seal_as_known = (walked.seal.is_some() || !must_be_sealed) && !walked.behind_seal;
+        // Behind an end that a successor states, only a seal that CHECKPOINT knows counts: everything else there is nobody's.
+        let seal_as_known = if must_be_sealed {
+            walked.seal.is_some() && !walked.behind_seal
+        } else {
+            context.successor.is_some() || !walked.behind_seal
+        };
         let proof = self.proof(walked, context).filter(|_| walk != Walk::Whole);
         let facts =
             Facts { place: Place::Chain, header: Header::Known, proof: proof.is_some(), walk, seal_as_known };
@@ -197,7 +205,9 @@ impl Judge<'_> {
     fn file(&mut self, file: &LogFile, place: Place, broken: bool) {
         let recorded = self.checkpoint.active >= file.log || self.checkpoint.sealed_through >= file.log;
         let known_number = file.log <= self.checkpoint.highest;
-        let stated = file.behind.has_statement();
+        // A log under another one's name was moved there: no crash does that.
+        let misplaced = matches!(file.fault, Some(Reason::Header(HeaderFault::OtherLog { .. })));
+        let stated = file.behind.has_statement() || misplaced;
         let old_epoch = file.header.is_some_and(|header| header.epoch <= self.checkpoint.epoch);
         // An epoch that CHECKPOINT knows under a number that it does not know: CHECKPOINT was durable before that file was used.
         let beyond = file.kind == Header::Unknown && old_epoch && !known_number;

@@ -50,8 +50,8 @@ pub enum RecoveryMode {
     Default,
     /// Stops at the first damage and keeps everything before it. What lies behind is reported and kept aside, not replayed.
     PointInTime,
-    /// Skips damage, goes on at the next block, and reports every hole. Replay is no prefix then. What is found behind the first hole is
-    /// written again into the new log, under new indices.
+    /// Skips damage, goes on at the next chunk that is whole and in its place, and reports every hole. Replay is no prefix then. What is
+    /// found behind the first hole is written again into the new log, under new indices.
     Salvage,
 }
 

@@ -84,6 +84,11 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
             (Header::Unknown, Some(header), None)
         }
         Ok(header) => (Header::Known, Some(header), None),
+        // Whole, but under another log's name; of another write-ahead log it is none of our business.
+        Err(HeaderFault::OtherLog { wal_id, .. }) if wal_id != checkpoint.wal_id => {
+            let reason = Reason::Foreign { expected: checkpoint.wal_id, found: wal_id };
+            (Header::Foreign, None, Some(reason))
+        }
         Err(fault @ HeaderFault::NewerFormat { .. }) => (Header::Newer, None, Some(fault.into())),
         Err(fault) => (Header::Damaged, None, Some(fault.into())),
     };

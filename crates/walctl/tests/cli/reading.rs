@@ -107,6 +107,23 @@ fn verify_and_ls_print_the_fixed_forms() {
 }
 
 #[test]
+fn a_directory_whose_name_is_not_utf8_is_read_like_any_other() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = filled(10, 50);
+    let odd = home.path.with_file_name(std::ffi::OsStr::from_bytes(b"w\xff"));
+    fs::rename(&home.path, &odd).unwrap();
+    for verb in ["verify", "ls", "dump"] {
+        for flag in ["--json", "--verbose"] {
+            let run = walctl([verb.as_ref(), odd.as_os_str(), flag.as_ref()]).exits(0);
+            if flag == "--json" {
+                assert!(!run.json().is_empty());
+            }
+        }
+    }
+    walctl(["gc".as_ref(), odd.as_os_str(), "--flushed".as_ref(), "10".as_ref()]).exits(0);
+}
+
+#[test]
 fn v3_damage_exits_1_with_what_came_before() {
     let home = filled(400, 500);
     let log = &logs(&home.path)[1];

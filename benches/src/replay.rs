@@ -1,0 +1,170 @@
+//! Reading a directory back, and a bare read of the same files beside it.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use wal_manager::{Durability, Record, RecordKind, Records, Verdict, Wal};
+
+use crate::data::{self, Payloads};
+use crate::stopwatch::time;
+
+/// Length of all logs together that is measured, in bytes.
+pub const DIRECTORY_BYTES: u64 = 256 << 20;
+
+/// Lengths of the payloads that are measured, in bytes.
+pub const SIZES: [usize; 2] = [128, 1024];
+
+/// What the raw side reads at a time, in bytes: what the log's reader reads at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// A directory that was written and closed cleanly. Its files are in the page cache: what is measured is the work, not the disk.
+#[derive(Debug)]
+pub struct Directory {
+    directory: TempDir,
+    logs: Vec<PathBuf>,
+    bytes: u64,
+    records: u64,
+    size: usize,
+}
+
+/// The two halves of a replay.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves {
+    /// Opening: every byte is read and judged.
+    pub open: Duration,
+    /// Handing out the records: every byte is read again.
+    pub records: Duration,
+}
+
+impl Halves {
+    /// Both.
+    pub fn total(self) -> Duration {
+        self.open + self.records
+    }
+}
+
+impl Directory {
+    /// Writes payloads of `size` bytes until the logs hold `bytes` bytes, and closes. Logs have their default size.
+    pub fn build(size: usize, bytes: u64) -> Self {
+        let directory = data::directory();
+        let recovery = Wal::options(directory.path()).recover();
+        let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
+        let kind = RecordKind::new(1).expect("a kind of the engine's");
+        let payloads = Payloads::new(size);
+        while wal.logs().iter().map(|log| log.bytes).sum::<u64>() < bytes {
+            for payload in payloads.iter() {
+                wal.append_with(Record::new(kind, payload), Durability::Buffered).expect("an append");
+            }
+        }
+        let records = wal.logs().iter().map(|log| log.records).sum();
+        wal.close().expect("a clean end");
+        drop(wal);
+        let entries = fs::read_dir(directory.path()).expect("a directory");
+        let mut logs: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
+        logs.sort();
+        let bytes = logs.iter().map(|log| fs::metadata(log).expect("a file").len()).sum();
+        Self { directory, logs, bytes, records, size }
+    }
+
+    /// How many records are in it.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Length of all logs together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// `recover()`, which takes the lock, makes a new log and commits it with a handful of syncs, and then `records()` to the end. A
+    /// recovery changes the directory (a new log, a new epoch), so each gets a fresh one: the same logs by hard links, the rest copied.
+    pub fn recover(&self) -> Halves {
+        let copy = data::directory();
+        for entry in fs::read_dir(self.directory.path()).expect("a directory") {
+            let from = entry.expect("an entry").path();
+            let to = copy.path().join(from.file_name().expect("a name"));
+            if self.logs.contains(&from) {
+                fs::hard_link(&from, &to).expect("a link");
+            } else {
+                fs::copy(&from, &to).expect("a copy");
+            }
+        }
+        let (open, recovery) = time(|| Wal::options(copy.path()).recover().expect("it was closed cleanly"));
+        assert_eq!(recovery.report().verdict, Verdict::Clean);
+        let records = self.drain(recovery.records());
+        Halves { open, records }
+    }
+
+    /// `inspect()`, which takes no lock and changes nothing, and then `records()` to the end.
+    pub fn inspect(&self) -> Halves {
+        let options = Wal::options(self.directory.path());
+        let (open, inspection) = time(|| options.inspect().expect("it was closed cleanly"));
+        assert_eq!(inspection.report().verdict, Verdict::Clean);
+        let records = self.drain(inspection.records());
+        Halves { open, records }
+    }
+
+    /// Reads every record once, as an engine would that looks at each payload's ends. Checked: all of them came.
+    fn drain(&self, found: Records) -> Duration {
+        let (took, (records, bytes)) = time(|| {
+            let (mut records, mut bytes) = (0_u64, 0);
+            for record in found {
+                let record = black_box(record.expect("a record"));
+                bytes += record.payload.len() as u64;
+                records += 1;
+            }
+            (records, bytes)
+        });
+        assert_eq!((records, bytes), (self.records, self.records * self.size as u64), "all of them");
+        took
+    }
+
+    /// Reads the same files once, 256 KiB at a time into one buffer, and takes the CRC-32 of every piece as long as a record is in the file.
+    pub fn bare(&self) -> Duration {
+        let piece = usize::try_from(self.bytes / self.records).expect("a record is short");
+        let mut checksums = 0_u64;
+        let took = self.read(|bytes| {
+            for record in bytes.chunks(piece) {
+                black_box(crc32fast::hash(black_box(record)));
+                checksums += 1;
+            }
+        });
+        assert!(checksums >= self.records, "as many checksums as records");
+        took
+    }
+
+    /// Reads the same files once and does nothing with them.
+    pub fn bare_read(&self) -> Duration {
+        self.read(|bytes| {
+            black_box(bytes);
+        })
+    }
+
+    fn read(&self, mut take: impl FnMut(&[u8])) -> Duration {
+        let (took, total) = time(|| {
+            let mut buffer = vec![0; READ_BYTES];
+            let mut total = 0;
+            for log in &self.logs {
+                let file = File::open(log).expect("a log");
+                let mut offset = 0;
+                loop {
+                    let read = file.read_at(&mut buffer, offset).expect("a read");
+                    if read == 0 {
+                        break;
+                    }
+                    take(&buffer[..read]);
+                    offset += read as u64;
+                }
+                total += offset;
+            }
+            total
+        });
+        assert_eq!(total, self.bytes, "all of them");
+        took
+    }
+}
