@@ -21,6 +21,10 @@ pub struct Allocations {
     pub count: usize,
     /// The largest single piece, in bytes.
     pub largest: usize,
+    /// Bytes held now that were not held at the start.
+    pub live: isize,
+    /// The most of these that were ever held.
+    pub peak: isize,
 }
 
 /// Runs `code` and tells what it allocated. All zeros if [`Tracking`] is not this binary's allocator.
@@ -45,25 +49,41 @@ unsafe impl GlobalAlloc for Tracking {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note_free(layout.size());
         note(size);
         // SAFETY: as above; `pointer` came from `System`, because everything here does.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note_free(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
 
 fn note(size: usize) {
+    change(|seen| {
+        seen.count += 1;
+        seen.largest = seen.largest.max(size);
+        seen.live += size.cast_signed();
+        seen.peak = seen.peak.max(seen.live);
+    });
+}
+
+fn note_free(size: usize) {
+    change(|seen| seen.live -= size.cast_signed());
+}
+
+fn change(by: impl FnOnce(&mut Allocations)) {
     // A thread that is ending has no cell any more, and nobody who asks.
-    let _ = SEEN.try_with(|seen| {
-        let before = seen.get();
-        seen.set(Allocations { count: before.count + 1, largest: before.largest.max(size) });
+    let _ = SEEN.try_with(|cell| {
+        let mut seen = cell.get();
+        by(&mut seen);
+        cell.set(seen);
     });
 }
 
 thread_local! {
-    static SEEN: Cell<Allocations> = const { Cell::new(Allocations { count: 0, largest: 0 }) };
+    static SEEN: Cell<Allocations> = const { Cell::new(Allocations { count: 0, largest: 0, live: 0, peak: 0 }) };
 }

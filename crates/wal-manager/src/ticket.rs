@@ -7,6 +7,9 @@ use crate::record::{Appended, Durability};
 use crate::wal::Inner;
 
 /// A record that is accepted and ordered. Dropping the ticket loses nothing: the record becomes durable with whatever is synced next.
+///
+/// A ticket outlives its log: of a log that was dropped and not closed, it can still make its record durable, and until it is dropped
+/// the directory stays locked.
 #[derive(Clone, Debug)]
 #[must_use = "a record that nobody waits for becomes durable only with a later sync"]
 pub struct Ticket {
