@@ -61,10 +61,29 @@ fn unsynced(criterion: &mut Criterion) {
         for (name, side) in SIDES {
             group.bench_function(name, |bencher| {
                 bencher.iter_custom(|rounds| {
-                    // New files for each sample: they grow fast.
-                    let (mut ours, mut bare) = (Ours::warm(size), Bare::warm(size));
+                    // New files all the time: the page cache then uses the same memory again instead of growing.
+                    let ours = || Ours::warm(size).unsynced(UNSYNCED_BYTES);
+                    let bare = || Bare::warm(size).unsynced(UNSYNCED_BYTES);
+                    let sides = alternate(0, rounds_of(rounds), ours, bare);
+                    side(&sides).iter().sum()
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Without the system: what both sides write goes nowhere.
+fn discarded(criterion: &mut Criterion) {
+    for size in SIZES {
+        let mut group = criterion.benchmark_group(format!("append_discarded/{size}"));
+        group.throughput(Throughput::Bytes(UNSYNCED_BYTES as u64));
+        for (name, side) in SIDES {
+            let (mut ours, mut bare) = (Ours::discarding(size), Bare::new(size));
+            group.bench_function(name, |bencher| {
+                bencher.iter_custom(|rounds| {
                     let ours = || ours.unsynced(UNSYNCED_BYTES);
-                    let sides = alternate(0, rounds_of(rounds), ours, || bare.unsynced(UNSYNCED_BYTES));
+                    let sides = alternate(0, rounds_of(rounds), ours, || bare.discarding(UNSYNCED_BYTES));
                     side(&sides).iter().sum()
                 });
             });
@@ -83,6 +102,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(2));
-    targets = synced, shared, unsynced
+    targets = synced, shared, discarded, unsynced
 }
 criterion_main!(benches);

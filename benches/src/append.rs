@@ -57,6 +57,13 @@ impl Ours {
         ours
     }
 
+    /// As [`Ours::warm`], and from now on what the log writes goes nowhere: its own work is left.
+    pub fn discarding(size: usize) -> Self {
+        let ours = Self::warm(size);
+        ours.counts.discard_writes();
+        ours
+    }
+
     /// One synced append. Checked: one write, one sync, and the frontier is behind the record.
     pub fn synced(&mut self) -> Duration {
         let payload = self.payloads.get(self.number);
@@ -175,6 +182,17 @@ impl Bare {
 
     /// Each payload copied into a buffer of 64 KiB, its CRC-32, and a write whenever the buffer is full; `bytes` bytes of payload.
     pub fn unsynced(&mut self, bytes: usize) -> Duration {
+        self.fill(bytes, |file, buffer, offset| file.write_all_at(buffer, offset).expect("a write"))
+    }
+
+    /// As [`Bare::unsynced`], but a full buffer is emptied instead of written.
+    pub fn discarding(&mut self, bytes: usize) -> Duration {
+        self.fill(bytes, |_, buffer, _| {
+            black_box(buffer);
+        })
+    }
+
+    fn fill(&mut self, bytes: usize, write: impl Fn(&File, &[u8], u64)) -> Duration {
         let records = bytes / self.payloads.size();
         time(|| {
             self.buffer.clear();
@@ -183,7 +201,7 @@ impl Bare {
                 self.buffer.extend_from_slice(black_box(self.payloads.get(number)));
                 black_box(crc32fast::hash(&self.buffer[start..]));
                 if self.buffer.len() + self.payloads.size() > BUFFER_BYTES || number + 1 == records {
-                    self.file.write_all_at(&self.buffer, self.offset).expect("a write");
+                    write(&self.file, &self.buffer, self.offset);
                     self.offset += self.buffer.len() as u64;
                     self.buffer.clear();
                 }

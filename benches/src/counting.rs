@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wal_manager::FsStorage;
 use wal_manager::io::{Entry, IoError, Lock, Sink, Source, Storage};
@@ -12,6 +12,7 @@ use wal_manager::io::{Entry, IoError, Lock, Sink, Source, Storage};
 pub struct Counts {
     writes: AtomicU64,
     syncs: AtomicU64,
+    discards: AtomicBool,
 }
 
 /// Writes and syncs at one moment.
@@ -24,6 +25,11 @@ pub struct Count {
 }
 
 impl Counts {
+    /// From now on writes are counted and not done, so that what is left to measure is the log's own work. Such a log can never be read.
+    pub fn discard_writes(&self) {
+        self.discards.store(true, Ordering::Relaxed);
+    }
+
     /// Now.
     pub fn get(&self) -> Count {
         // Relaxed: read when the threads that count have been joined.
@@ -114,7 +120,7 @@ struct CountingSink {
 impl Sink for CountingSink {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         self.counts.writes.fetch_add(1, Ordering::Relaxed);
-        self.inner.write_at(offset, bytes)
+        if self.counts.discards.load(Ordering::Relaxed) { Ok(()) } else { self.inner.write_at(offset, bytes) }
     }
 
     fn sync_data(&self) -> Result<(), IoError> {

@@ -24,7 +24,8 @@ use crate::sync::{lock, read, wait, write};
 /// A small LSM engine on a write-ahead log.
 ///
 /// # Visibility
-/// A write is visible when it returns, and not before it has reached its durability level. A batch becomes visible at once, and records become
+/// A write is visible when it returns, and not before it has reached its durability level. A batch becomes visible at
+/// once, and records become
 /// visible in the order of the log: a snapshot is always a prefix of it. The price: a write that asks for little durability
 /// returns only after the older writes that ask for more.
 ///
@@ -151,7 +152,8 @@ impl Engine {
     /// Waits while more memtables wait to be flushed than the options allow.
     ///
     /// # Errors
-    /// [`EngineError::Wal`]: the log refused the batch (it is empty, say) or has failed; [`EngineError::FlushFailed`]; [`EngineError::Closed`]. The
+    /// [`EngineError::Wal`]: the log refused the batch (it is empty, say) or has failed; [`EngineError::FlushFailed`];
+    /// [`EngineError::Closed`]. The
     /// batch is not visible then. If the log has failed it may still be there after the next open.
     ///
     /// # Durability
@@ -216,7 +218,8 @@ impl Engine {
         }
     }
 
-    /// Ends the engine: waits for writes in flight and for sealed memtables to be flushed, and closes the log. What is in the active
+    /// Ends the engine: waits for writes in flight and for sealed memtables to be flushed, and closes the log. What is
+    /// in the active
     /// memtable stays in the log and is replayed by the next open; call [`Engine::flush`] before if that should be short.
     /// Reads still work afterwards.
     ///

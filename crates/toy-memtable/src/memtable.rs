@@ -238,7 +238,8 @@ pub(crate) fn within(key: &Key, end: &Bound<Key>) -> bool {
     }
 }
 
-/// What an entry costs beside its bytes: the node with key, value and tower (about 130 bytes), the shared allocation of the bytes (about
+/// What an entry costs beside its bytes: the node with key, value and tower (about 130 bytes), the shared allocation
+/// of the bytes (about
 /// 40) and the allocator's share of both. Rounded up.
 const ENTRY_OVERHEAD_BYTES: u64 = 200;
 

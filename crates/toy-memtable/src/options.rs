@@ -44,7 +44,8 @@ impl EngineOptions {
         }
     }
 
-    /// Size in bytes at which a memtable is sealed, and its logs with it. Default [`MEMTABLE_BYTES_DEFAULT`]. It is exceeded by what the
+    /// Size in bytes at which a memtable is sealed, and its logs with it. Default [`MEMTABLE_BYTES_DEFAULT`]. It is
+    /// exceeded by what the
     /// writers have in flight at that moment, a batch each.
     pub fn memtable_bytes(mut self, bytes: u64) -> Self {
         self.memtable_bytes = bytes;

@@ -32,7 +32,8 @@ impl EngineOptions {
     /// What the engine holds when this returns is durable: the log hands out durable records only.
     pub fn open(self) -> Result<(Engine, RecoveryReport), EngineError> {
         self.check()?;
-        // ORDER: LOCK before anything else is touched. Else a second process removes, as an orphan, the table that the first is
+        // ORDER: LOCK before anything else is touched. Else a second process removes, as an orphan, the table that the
+        // first is
         // just writing.
         let recovery = self.wal.clone().recover()?;
         let new = recovery.report().next_index == wal_manager::Index::FIRST;
@@ -77,7 +78,8 @@ fn replay(options: &EngineOptions, recovery: &Recovery, store: &mut Store) -> Re
 /// The log must not have given up what the tables do not hold.
 fn check_log_is_not_ahead(recovery: &Recovery, store: &Store) -> Result<(), EngineError> {
     let flushed = &store.manifest().flushed;
-    // The default family is asked for also when MANIFEST does not name it: so a MANIFEST from before the first flush is found.
+    // The default family is asked for also when MANIFEST does not name it: so a MANIFEST from before the first flush
+    // is found.
     for family in flushed.keys().copied().chain([FamilyId::DEFAULT]) {
         let tables = flushed.get(&family).copied();
         if let Some(wal) = recovery.flushed(family).filter(|wal| Some(*wal) > tables) {

@@ -9,7 +9,8 @@ use crate::table::TableCursor;
 
 /// The keys of a range and their values, in key order, as they were when the scan began.
 ///
-/// Holds one block of each table and a few dozen entries of each memtable at a time, whatever the range holds. The memtables and tables that existed
+/// Holds one block of each table and a few dozen entries of each memtable at a time, whatever the range holds. The
+/// memtables and tables that existed
 /// when it began stay in memory and on disk until it is dropped. A key or value shares the memory of its block: copy what
 /// you keep for long.
 #[derive(Debug)]

@@ -172,3 +172,16 @@ fn only_one_name_is_the_name_of_a_table() {
         assert_eq!(number(wrong), None, "{wrong}");
     }
 }
+
+#[test]
+fn a_writer_keeps_no_block_of_the_tables_that_it_merges() {
+    let home = tempfile::tempdir().unwrap();
+    let storage = storage(home.path());
+    let mut writer = TableWriter::create(&*storage, 1).unwrap();
+    let block = Bytes::from(vec![b'k'; 20_000]);
+    writer
+        .add(&Key { family: FamilyId::new(0), user: block.slice(..5) }, &Entry::Put(block.slice(5..)))
+        .unwrap();
+    writer.add(&key(1, "next"), &Entry::Delete).unwrap();
+    assert!(block.is_unique(), "the index holds on to a whole block");
+}

@@ -44,7 +44,8 @@ impl TableWriter {
     pub(crate) fn add(&mut self, key: &Key, entry: &Entry) -> Result<(), EngineError> {
         debug_assert!(self.last.as_ref().is_none_or(|last| last < key), "keys ascend");
         if self.block_first.is_none() {
-            self.block_first = Some(key.clone());
+            // Copied: the key of a table that is being merged would keep its whole block in memory.
+            self.block_first = Some(Key { family: key.family, user: Bytes::copy_from_slice(&key.user) });
         }
         block::put(&mut self.block, key, entry)?;
         self.last = Some(key.clone());

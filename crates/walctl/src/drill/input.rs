@@ -227,7 +227,12 @@ impl Entry {
     }
 }
 
-/// Lists every regular file under `root`; symbolic links are not followed.
+/// Name of the file by which a directory below the root says that it is a cache, which anybody can make again: a build's output, for one.
+/// The convention's signature inside is not checked: a wrong guess leaves a directory out of a drill.
+const CACHE_MARK: &str = "CACHEDIR.TAG";
+
+/// Lists every regular file under `root`; symbolic links are not followed, and directories below it that are marked as caches are
+/// left out.
 fn survey_tree(root: &Path, list: &Path, except: &Path, survey: &mut Survey) -> Result<(), Failure> {
     let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
     let except = fs::metadata(except).ok().as_ref().map(identity);
@@ -249,8 +254,10 @@ fn survey_tree(root: &Path, list: &Path, except: &Path, survey: &mut Survey) -> 
                 continue;
             };
             let path = directory.join(child);
-            if metadata.is_dir() && Some(identity(&metadata)) != except {
-                directories.push(path);
+            if metadata.is_dir() {
+                let left_out =
+                    Some(identity(&metadata)) == except || root.join(&path).join(CACHE_MARK).exists();
+                directories.extend((!left_out).then_some(path));
             } else if metadata.is_file() {
                 if metadata.len() > CONTENTS_BYTES_MAX as u64 {
                     survey.skipped = survey.skipped.saturating_add(1);
@@ -305,6 +312,9 @@ mod tests {
         fs::write(root.join(OsString::from_vec(vec![0xff, b' ', 0x01])), "4").unwrap();
         std::os::unix::fs::symlink("b/z", root.join("link")).unwrap();
         std::os::unix::fs::symlink("..", root.join("up")).unwrap();
+        fs::create_dir_all(root.join("b/target/debug")).unwrap();
+        fs::write(root.join("b/target/CACHEDIR.TAG"), "").unwrap();
+        fs::write(root.join("b/target/debug/huge"), "5").unwrap();
         let list = dir.path().join("list");
         let (input, survey) = Input::survey(&root, &list, &root.join("own")).unwrap();
         assert_eq!((survey.items, survey.bytes, survey.skipped), (5, 4, 0));
