@@ -466,6 +466,8 @@ fn g4_after_an_open_every_file_but_the_new_one_is_a_closed_log_as_it_was_before(
                 wal.rotate().unwrap();
             }
             wal.append(record(b"tail")).unwrap();
+            // The last group is not proven: an open that is no close writes it again, and it counts in the new log only.
+            wal.append(record(b"unproven")).unwrap();
             if close {
                 wal.close().unwrap();
             }
@@ -475,7 +477,7 @@ fn g4_after_an_open_every_file_but_the_new_one_is_a_closed_log_as_it_was_before(
         if !close {
             let wal = open(&storage);
             let records: u64 = wal.logs().iter().map(|log| log.records).sum();
-            assert_eq!(records, (1..5).map(|round| 2 * round + 1).sum::<u64>(), "each is in exactly one log");
+            assert_eq!(records, (1..5).map(|round| 2 * round + 2).sum::<u64>(), "each is in exactly one log");
         }
     }
 }

@@ -760,3 +760,50 @@ fn f34_a_log_under_a_second_name_is_an_error() {
     files.insert("x.wal.bak".to_owned(), vec![1]);
     assert_eq!(open(&files).unwrap().report.other_files, ["x.wal.bak"]);
 }
+
+#[test]
+fn k4_positions_and_indices_stay_after_a_partial_deletion_and_a_restart() {
+    let storage = MemStorage::from_files(written(false));
+    let recover = || Wal::options_on(Arc::new(storage.clone())).recover().unwrap();
+    let before: Vec<_> = Wal::options_on(Arc::new(storage.clone())).inspect().unwrap().records().collect();
+    let (wal, _) = recover().finish_without_replay().unwrap();
+    // The first log goes; the second stays for family 1's sake.
+    wal.mark_flushed_all(&[(FamilyId::new(0), SeqNum::new(6)), (FamilyId::new(1), SeqNum::new(3))]).unwrap();
+    assert!(!storage.files().contains_key(&name(1)) && storage.files().contains_key(&name(2)));
+    let first = wal.append(record(b"ten")).unwrap();
+    drop(wal);
+    let (wal, report) = recover().finish_without_replay().unwrap();
+    assert_eq!((report.first_index.get(), report.next_index.get()), (4, 11));
+    let second = wal.append(record(b"eleven")).unwrap();
+    assert_eq!((first.index.get(), second.index.get()), (10, 11));
+    assert!(first.position < second.position && second.position <= wal.durable());
+    wal.mark_flushed(FamilyId::new(1), SeqNum::new(6)).unwrap();
+    assert_eq!(wal.flushed(FamilyId::new(0)), Some(SeqNum::new(6)));
+    drop(wal);
+    // What is left stands where it stood.
+    for record in Wal::options_on(Arc::new(storage)).inspect().unwrap().records().map(Result::unwrap) {
+        if let Some(Ok(old)) = before.get(record.index.get() as usize - 1).filter(|_| record.log.get() < 3) {
+            assert_eq!((record.log, record.offset), (old.log, old.offset));
+            assert_eq!(record.payload, old.payload);
+        }
+    }
+}
+
+#[test]
+fn x2_an_open_that_fails_changes_nothing_and_fences_nobody() {
+    let storage = MemStorage::from_files(flip(&written(false), 2, 130));
+    let before = storage.files();
+    for _ in 0..3 {
+        assert!(Wal::options_on(Arc::new(storage.clone())).recover().is_err());
+    }
+    assert!(storage.files() == before);
+    // Nor does one that comes while another writer is there.
+    let storage = MemStorage::new();
+    let (wal, _) =
+        Wal::options_on(Arc::new(storage.clone())).recover().unwrap().finish_without_replay().unwrap();
+    wal.append(record(b"one")).unwrap();
+    let before = storage.files();
+    assert!(matches!(Wal::options_on(Arc::new(storage.clone())).recover(), Err(Error::Locked { .. })));
+    assert!(storage.files() == before);
+    assert_eq!(wal.append(record(b"two")).unwrap().index.get(), 2);
+}

@@ -35,8 +35,7 @@
 //! - **Sources are ordered.** Every sequence number in the active memtable is above every one in the sealed memtables, and
 //!   those above every one in the tables, oldest to newest. Sealing holds the write gate exclusively around
 //!   `Wal::rotate` and the change of memtables, and writers hold it shared from before the append until the record is
-//!   visible. So a read goes from the newest source to the oldest and stops at the first one that decides, and a table
-//! needs no
+//!   visible. So a read goes from the newest source to the oldest and stops at the first one that decides, and a table needs no
 //!   sequence numbers beside its entries.
 //! - **Flushed means in tables.** `Wal::mark_flushed` is told `(family, seq)` only after MANIFEST lists a durable table that
 //!   holds every operation of that family up to `seq`.
@@ -49,8 +48,7 @@
 //! # Merge
 //!
 //! A merge appends its operand to the bytes that the key holds; an absent key holds none. Byte concatenation is
-//! associative, so operands
-//! may be combined before the value below them is known.
+//! associative, so operands may be combined before the value below them is known.
 #![forbid(unsafe_code)]
 
 mod codec;

@@ -113,6 +113,7 @@ impl Commit {
         drop(state);
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
+        self.metrics.last_seq.set(seqs.last().get() as f64);
         Ok(Accepted::Record(appended))
     }
 

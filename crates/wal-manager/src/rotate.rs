@@ -65,12 +65,12 @@ impl Inner {
     pub(crate) fn rotate(&self, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
         let mut next = self.rotation.lock();
         let state = self.commit.lock();
-        let empty = state.active.records == 0;
-        let active = state.active.log;
+        state.check()?;
+        let (active, empty) = (state.active.log, state.active.records == 0);
         drop(state);
         if empty || only.is_some_and(|only| only != active) {
-            // Somebody else has rotated in the meantime, or there is nothing to rotate away from.
-            return self.commit.sync().map(|_| None);
+            // There is nothing to rotate away from, or somebody else has rotated in the meantime.
+            return Ok(None);
         }
         let done = self.rotate_from(active, &mut next);
         if let Err(error) = &done {

@@ -107,6 +107,17 @@ pub(crate) fn commit(
     let damaged = |log| plan.findings.iter().any(|finding| finding.log == log);
     let sealed = live.iter().take_while(|old| old.seal.is_some() && !damaged(old.log)).last();
     let sealed_through = sealed.map_or(LogNumber::default(), |old| old.log).min(content.sealed_through);
+    let mut old_logs: Vec<OldLog> = live.iter().map(|old| OldLog::of(old, sealed_through)).collect();
+    let mut read: Vec<Part> = live.iter().map(|old| Part::of(old, old.good_end)).collect();
+    if let (Some(part), Some(old), Some(walked), Some(link)) =
+        (read.last_mut(), old_logs.last_mut(), live.last(), plan.proven.link)
+    {
+        // The rest of it stands in the new log, and is that one's to keep until it is flushed.
+        part.end = link.end;
+        if walked.next_index > plan.proven.next_index {
+            old.count_again(part)?;
+        }
+    }
     let lowest = live.first().map_or(log, |old| old.log);
     let seq_floor = plan.seq_floor.max(copy.seq_floor);
     // ORDER: RC3, CK3. Both slots are durable before an unproven record is handed out, anything is appended or promised, or any file is
@@ -129,12 +140,6 @@ pub(crate) fn commit(
     report.rewritten_records = copy.records;
     report.next_index = copy.next_index;
     report.records = plan.proven.next_index.get().saturating_sub(report.first_index.get()) + copy.records;
-    let mut read: Vec<Part> = live.iter().map(|old| Part::of(old, old.good_end)).collect();
-    if let (Some(last), Some(link)) = (read.last_mut(), plan.proven.link) {
-        // The rest of it stands in the new log.
-        last.end = link.end;
-    }
-    let old_logs = live.iter().map(|old| OldLog::of(old, sealed_through)).collect();
     let source = storage.open_source(&names::log_name(log))?;
     read.push(Part::with_header(source, copy.seed, &header, copy.encoder.offset()));
     let Copy { sink, encoder, next_index, records, seqs, families, .. } = copy;
@@ -160,6 +165,29 @@ impl OldLog {
             seqs: walked.seqs,
             families: walked.families.clone(),
             sealed: walked.log <= sealed_through,
+        }
+    }
+}
+
+impl OldLog {
+    /// Counts only what stands in `part`.
+    fn count_again(&mut self, part: &Part) -> Result<()> {
+        (self.records, self.seqs) = (0, None);
+        self.families.clear();
+        let mut reading = Stream::new(vec![part.clone()], None).read();
+        loop {
+            match reading.next()? {
+                Next::Record(_, record) => {
+                    let seqs = record.head.seqs;
+                    self.records += 1;
+                    self.seqs = Some(self.seqs.map_or(seqs, |all| all.union(seqs)));
+                    self.families.extend(record.families.into_iter().map(|family| (family, seqs.last())));
+                }
+                Next::Changed(log, offset, reason) => {
+                    return Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) });
+                }
+                Next::End => return Ok(()),
+            }
         }
     }
 }

@@ -1,0 +1,66 @@
+//! The documents say what is there.
+
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Every `.rs` file below the workspace's own folders.
+fn sources() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut directories = vec![root.join("crates"), root.join("tests"), root.join("benches")];
+    let mut text = String::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                text.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn metrics_page_lists_every_metric_and_no_other() {
+    let code = read("crates/wal-manager/src/metrics.rs");
+    let page = read("docs/metrics.md");
+    let names = |text: &str, quote: char| -> Vec<String> {
+        let mut names: Vec<String> = text
+            .split(quote)
+            .filter(|word| {
+                word.starts_with("wal_") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+            })
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    assert_eq!(names(&page, '`'), names(&code, '"'));
+    assert!(names(&code, '"').len() > 20);
+}
+
+#[test]
+fn guarantees_name_tests_that_exist() {
+    let page = read("docs/guarantees.md");
+    let code = sources();
+    let named: Vec<&str> = page
+        .split('`')
+        .filter(|word| {
+            word.contains('_')
+                && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    assert!(named.len() > 50);
+    for name in named {
+        assert!(
+            code.contains(&format!("fn {name}(")),
+            "docs/guarantees.md names {name}, which does not exist"
+        );
+    }
+}
