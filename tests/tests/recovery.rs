@@ -519,6 +519,13 @@ fn v13_the_report_says_what_was_read_cut_and_why() {
     assert!(newest.cut_bytes > 0 && newest.cut_bytes == report.cut_bytes && newest.reason.is_some());
     assert_eq!(newest.offset + newest.cut_bytes, length as u64 - 5);
     assert_eq!(report.seqs.map(|seqs| (seqs.first().get(), seqs.last().get())), Some((1, 8)));
+    // And so does its JSON.
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!((&json["verdict"], &json["mode"]), (&"torn_tail".into(), &"default".into()));
+    assert_eq!((&json["new_log"], &json["seqs"]), (&4.into(), &serde_json::json!([1, 8])));
+    assert_eq!(json["logs"][2]["verdict"], "torn_tail");
+    assert_eq!(json["logs"][2]["path"], "mem:/000003.wal");
+    assert!(json["logs"][2]["reason"].is_string() && json["logs"][0]["reason"].is_null());
 }
 
 #[test]

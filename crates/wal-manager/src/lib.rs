@@ -24,7 +24,7 @@
 //! let appended = wal.append(&batch)?; // survives a power cut from here on
 //!
 //! wal.rotate()?; // with the memtable
-//! wal.mark_flushed(FamilyId::DEFAULT, appended.seqs.last())?; // once its table is durable: the old log goes
+//! wal.mark_flushed(FamilyId::DEFAULT, appended.seqs.last())?; // once its table is durable: logs that nobody needs go
 //! wal.close()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -185,6 +185,7 @@ pub struct Finding {
     #[cfg_attr(feature = "serde", serde(serialize_with = "number"))]
     pub log: LogNumber,
     /// Its file.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy_path"))]
     pub path: PathBuf,
     /// Where, in bytes.
     pub offset: u64,
@@ -212,6 +213,7 @@ pub struct LogReport {
     #[cfg_attr(feature = "serde", serde(serialize_with = "number"))]
     pub log: LogNumber,
     /// Its file.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy_path"))]
     pub path: PathBuf,
     /// What holds for it.
     pub verdict: LogVerdict,
@@ -258,6 +260,7 @@ pub struct RecoveryReport {
     /// The mode it was opened in.
     pub mode: RecoveryMode,
     /// Where.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy_path"))]
     pub path: PathBuf,
     /// Every log that exists or should, lowest number first.
     pub logs: Vec<LogReport>,
@@ -319,12 +322,18 @@ impl RecoveryReport {
 #[cfg(feature = "serde")]
 mod ser {
     use std::fmt::Display;
+    use std::path::Path;
 
     use serde::{Serialize, Serializer};
     use wal_format::{Epoch, Index, LogNumber, SeqNum, SeqRange};
 
     pub(super) fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
+    }
+
+    /// As text: a path that is not UTF-8 is no reason to fail.
+    pub(super) fn lossy_path<S: Serializer>(value: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&value.display())
     }
 
     pub(super) fn display_option<S: Serializer>(
@@ -364,6 +373,6 @@ mod ser {
 
 #[cfg(feature = "serde")]
 use ser::{
-    display, display_option, epoch, epoch_option, index, index_option, log_option, number, range_option,
-    seq_option,
+    display, display_option, epoch, epoch_option, index, index_option, log_option, lossy_path, number,
+    range_option, seq_option,
 };

@@ -1,0 +1,157 @@
+//! A record costs no allocation and its payload one copy, into the buffer of its group.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use wal_manager::io::{Entry, IoError, Lock, Sink, Source, Storage};
+use wal_manager::{Appended, Durability, FamilyId, MemStorage, Wal, WriteBatch};
+use wal_tests::allocations::{self, Tracking};
+use wal_tests::life::{families, record};
+
+#[global_allocator]
+static ALLOCATOR: Tracking = Tracking;
+
+/// Takes everything and keeps what is written to logs nowhere, so that only the log's own memory is counted.
+#[derive(Clone, Debug, Default)]
+struct Forgetful(MemStorage);
+
+#[derive(Debug)]
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write_at(&self, _: u64, _: &[u8]) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn preallocate(&self, _: u64) -> Result<(), IoError> {
+        Ok(())
+    }
+}
+
+impl Storage for Forgetful {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        self.0.list()
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        let sink = self.0.create(name)?;
+        if name.ends_with(".wal") { Ok(Arc::new(Nowhere)) } else { Ok(sink) }
+    }
+
+    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        self.0.open_sink(name)
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        self.0.open_source(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        self.0.rename(from, to)
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        self.0.unlink(name)
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn sync_parents(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        self.0.lock(name)
+    }
+}
+
+fn open() -> Wal {
+    let recovery = Wal::options_on(Arc::new(Forgetful::default())).log_bytes(1 << 40).recover().unwrap();
+    recovery.finish_without_replay().unwrap().0
+}
+
+/// Runs it until the buffers have their size, and then says what `rounds` more cost.
+fn steady(rounds: usize, mut append: impl FnMut() -> Appended) -> allocations::Allocations {
+    for _ in 0..rounds {
+        append();
+    }
+    let ((), seen) = allocations::of(|| {
+        for _ in 0..rounds {
+            append();
+        }
+    });
+    seen
+}
+
+#[test]
+fn s15_ten_thousand_appends_of_any_level_allocate_nothing() {
+    let payload = [7; 300];
+    let list = families(&[0, 1, 5]);
+    for level in [Durability::Buffered, Durability::Written, Durability::Synced] {
+        let wal = open();
+        let seen = steady(10_000, || wal.append_with(record(&payload).families(&list), level).unwrap());
+        // Buffered ones fill a group of megabytes until somebody writes it: two groups have their size after the warm-up.
+        assert_eq!(
+            seen.count,
+            if level == Durability::Buffered { seen.count.min(2) } else { 0 },
+            "{level:?}: {seen:?}"
+        );
+    }
+    let wal = open();
+    let mut number = 0;
+    let seen = steady(10_000, || {
+        number += 1;
+        let level = if number % 10 == 0 { Durability::Synced } else { Durability::Buffered };
+        wal.append_with(record(&payload).families(&list), level).unwrap()
+    });
+    assert_eq!(seen.count, 0, "groups of ten: {seen:?}");
+}
+
+#[test]
+fn s15_a_batch_that_is_used_again_allocates_nothing() {
+    let wal = open();
+    let mut batch = WriteBatch::new();
+    let seen = steady(10_000, || {
+        batch.clear();
+        batch.put(FamilyId::DEFAULT, b"key", b"value").unwrap();
+        batch.delete(FamilyId::new(3), b"other").unwrap();
+        wal.append(&batch).unwrap()
+    });
+    assert_eq!(seen.count, 0, "{seen:?}");
+}
+
+#[test]
+fn s15_a_large_payload_is_copied_once_into_the_buffer_of_its_group() {
+    let wal = open();
+    let payload = vec![7; 3 << 20];
+    // A second copy would need memory for it, in each append or for good.
+    let (_, first) = allocations::of(|| wal.append(record(&payload)).unwrap());
+    let growing = isize::try_from(payload.len()).unwrap() * 2 + (256 << 10);
+    assert!(first.live <= growing && first.peak <= 2 * growing, "{first:?}");
+    let seen = steady(20, || wal.append(record(&payload)).unwrap());
+    assert_eq!(seen.count, 0, "{seen:?}");
+}
+
+#[test]
+fn s15_a_huge_payload_does_not_keep_its_memory() {
+    let wal = open();
+    let payload = vec![7; 40 << 20];
+    let (_, seen) = allocations::of(|| wal.append(record(&payload)).unwrap());
+    assert!(seen.live < 16 << 20, "given back: {seen:?}");
+    drop(wal);
+}
