@@ -1,12 +1,4 @@
 //! What the workspace's tests share: a second decoder, logs made to order, and a count of allocations.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::missing_panics_doc,
-    reason = "support of tests: a panic is how a test fails"
-)]
 
 pub mod allocations;
 pub mod faulty;

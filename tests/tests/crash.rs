@@ -278,9 +278,14 @@ impl Life {
 }
 
 fn live(seed: u64) -> Model {
-    let tear = seed % 3 == 0;
-    let mut options = SimOptions::default();
-    options.tear = tear;
+    // Each life on another kind of disk.
+    let options = SimOptions {
+        tear: seed.is_multiple_of(3),
+        lose_names: seed.is_multiple_of(4),
+        split_renames: seed.is_multiple_of(5),
+        failed_sync_seed: (!seed.is_multiple_of(2)).then_some(seed),
+        ..SimOptions::default()
+    };
     let disk = SimStorage::with_options(options);
     let mut life =
         Life { rng: Rng(seed), disk, model: Model::default(), trace: vec![format!("seed {seed}")] };

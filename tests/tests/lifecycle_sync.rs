@@ -85,7 +85,7 @@ fn i3_a_prepared_file_is_fsynced_and_from_then_on_fdatasynced() {
         }
         // From then on each write is followed by an fdatasync, before the next write.
         let rest = &ops[fsync + 1..];
-        assert!(!rest.is_empty() && rest.len() % 2 == 0, "{name}: {ops:?}");
+        assert!(!rest.is_empty() && rest.len().is_multiple_of(2), "{name}: {ops:?}");
         assert!(rest.chunks(2).all(|pair| pair == [Kind::Write, Kind::SyncData]), "{name}: {ops:?}");
     }
 }

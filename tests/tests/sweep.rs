@@ -90,12 +90,12 @@ fn altered(files: &Files, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> File
 /// Which bytes of a file to flip: all of them, or for the one with the large record and for CHECKPOINT's unused space a sample.
 fn places(name: &str, length: usize) -> Vec<usize> {
     let dense = |at: usize| match name {
-        "CHECKPOINT" => at % 65536 < 200 || at % 997 == 0,
+        "CHECKPOINT" => at % 65536 < 200 || at.is_multiple_of(997),
         _ => {
             length < 4096
                 || at < 600
                 || at + 1200 > length
-                || at % 41 == 0
+                || at.is_multiple_of(41)
                 || at % 32768 > 32700
                 || at % 32768 < 60
         }

@@ -247,7 +247,7 @@ impl Storage for FsStorage {
         let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Box::new(FsLock { _file: file })),
+                Ok(()) => return Ok(Box::new(FsLock { file })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(source)) => return Err(fail(source)),
@@ -258,11 +258,18 @@ impl Storage for FsStorage {
 
 #[derive(Debug)]
 struct FsLock {
-    /// The lock ends with the last handle of the open file.
-    _file: File,
+    file: File,
 }
 
 impl Lock for FsLock {}
+
+impl Drop for FsLock {
+    fn drop(&mut self) {
+        // To close the file is not enough: a child that another thread is just starting holds a copy of the handle until it executes
+        // its program, and the lock would end only then. If this fails, it does.
+        let _ = self.file.unlock();
+    }
+}
 
 #[derive(Debug)]
 struct FsFile {

@@ -97,3 +97,8 @@ pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;
 pub use ticket::Ticket;
 pub use wal::Wal;
+
+/// The README's quickstart, compiled and run with the doc-tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -164,6 +164,20 @@ fn a_removed_directory_is_an_error() {
 }
 
 #[test]
+fn lock_ends_when_dropped_though_a_child_that_is_being_started_still_has_the_handle() {
+    let (_outer, storage) = directory();
+    let file = File::create_new(storage.path().join("LOCK")).unwrap();
+    // What a fork does to a handle.
+    let copy = file.try_clone().unwrap();
+    file.try_lock().unwrap();
+    let lock = FsLock { file };
+    assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(lock);
+    let _again = storage.lock("LOCK").unwrap();
+    drop(copy);
+}
+
+#[test]
 fn lock_is_kept_when_another_handle_closes() {
     let (_outer, storage) = directory();
     let other = FsStorage::open(storage.path()).unwrap();
