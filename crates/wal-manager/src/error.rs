@@ -97,6 +97,12 @@ pub enum Error {
         /// What is there now.
         reason: Box<Reason>,
     },
+    /// A writer changes the directory faster than a reader without the lock can look at it.
+    #[error("{} is changed faster than it can be read: try again", .path.display())]
+    Restless {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A record without payload.
     #[error("a record needs at least one byte of payload")]
     EmptyRecord,
@@ -206,7 +212,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Io(_) => ErrorKind::Io,
+            Self::Io(_) | Self::Restless { .. } => ErrorKind::Io,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Damaged(_)
             | Self::NotClean(_)

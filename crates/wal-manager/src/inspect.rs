@@ -15,9 +15,9 @@ use crate::names;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Salvage, Stream};
-use crate::recovery::{self, Plan, RecoveryMode, decide, list};
+use crate::recovery::{self, Listing, Plan, RecoveryMode, decide, list};
 use crate::replay::Records;
-use crate::report::{RecoveryReport, Verdict};
+use crate::report::{Finding, RecoveryReport, Verdict};
 
 /// How often a directory that changes while it is read is read again.
 const ATTEMPTS_MAX: usize = 8;
@@ -64,20 +64,7 @@ pub struct CheckpointView {
 impl Inspection {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
         let start = options.clock.monotonic();
-        let (mut checkpoint, mut plan, mut fault) = look(&*storage, options)?;
-        // RD1: a writer may have gone on, or deleted a log, while it was read. Only what is found twice in a row, with the same
-        // CHECKPOINT, is damage.
-        for _ in 1..ATTEMPTS_MAX {
-            if plan.findings.is_empty() {
-                break;
-            }
-            let again = look(&*storage, options)?;
-            let same = again.0.version == checkpoint.version && again.1.findings == plan.findings;
-            (checkpoint, plan, fault) = again;
-            if same {
-                break;
-            }
-        }
+        let Seen { checkpoint, plan, fault } = settle(&*storage, options)?;
         let mut report = recovery::report(&*storage, options, &checkpoint, &plan, fault);
         report.duration_micros = micros(options.clock.monotonic().saturating_sub(start));
         let proven_below = plan.proven.next_index.max(checkpoint.next_index);
@@ -132,25 +119,77 @@ impl Inspection {
     }
 }
 
-fn look(storage: &dyn Storage, options: &Options) -> Result<(Checkpoint, Plan, Option<String>)> {
-    let listing = list(storage)?;
-    let salvage = options.mode == RecoveryMode::Salvage;
-    let (content, fault) = match checkpoint::load(storage) {
-        Ok(Some(loaded)) => (loaded.content, loaded.fault.map(|fault| fault.to_string())),
-        Ok(None) if listing.logs.is_empty() => {
-            let source =
-                io::Error::new(io::ErrorKind::NotFound, "no CHECKPOINT and no logs: not a log's directory");
-            return Err(IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into());
+/// What one look found.
+struct Seen {
+    checkpoint: Checkpoint,
+    plan: Plan,
+    fault: Option<String>,
+}
+
+/// Looks until what is seen is not the work of a writer who went on meanwhile (RD1): only what is found twice in a row is damage.
+fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+    let mut before: Option<Finding> = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let seen = match look(storage, options) {
+            // Deleted between the listing and the reading.
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound && is_log(&error) => continue,
+            seen => seen?,
+        };
+        let first = seen.plan.findings.first().cloned();
+        if first.is_none() || first == before {
+            return Ok(seen);
         }
-        Ok(None) if salvage => (guess(storage, &listing.logs)?, Some("missing".to_owned())),
-        Ok(None) => return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) }),
-        Err(error @ Error::CheckpointDamaged { .. }) if salvage => {
-            (guess(storage, &listing.logs)?, Some(error.to_string()))
+        before = first;
+    }
+    Err(Error::Restless { path: storage.path().to_owned() })
+}
+
+fn is_log(error: &IoError) -> bool {
+    error.path().extension().is_some_and(|extension| extension == "wal")
+}
+
+fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+    let (checkpoint, listing, fault) = snapshot(storage, options.mode == RecoveryMode::Salvage)?;
+    let plan = decide(storage, &checkpoint, listing, &Meter::new(options.on_progress.clone()))?;
+    Ok(Seen { checkpoint, plan, fault })
+}
+
+/// CHECKPOINT and the names of one moment: read until no update comes between.
+fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<(Checkpoint, Listing, Option<String>)> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS_MAX {
+        let loaded = checkpoint::load(storage);
+        let listing = list(storage)?;
+        match (loaded, checkpoint::load(storage)) {
+            (Ok(Some(before)), Ok(Some(after))) if before.content.version == after.content.version => {
+                return Ok((after.content, listing, after.fault.map(|fault| fault.to_string())));
+            }
+            (Ok(None), Ok(None)) if listing.logs.is_empty() => {
+                let what = "no CHECKPOINT and no logs: not a log's directory";
+                let source = io::Error::new(io::ErrorKind::NotFound, what);
+                return Err(
+                    IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into()
+                );
+            }
+            (Ok(None), Ok(None)) if salvage => {
+                return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned())));
+            }
+            (Ok(None), Ok(None)) => {
+                return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
+            }
+            // Both slots can look torn to a reader whom an update overtakes; a bad one that stays bad is reported below.
+            (Err(error @ Error::CheckpointDamaged { .. }), Err(_)) => last = Some((error, listing)),
+            (_, Err(Error::CheckpointDamaged { .. })) | (_, Ok(_)) => {}
+            (_, Err(error)) => return Err(error),
         }
-        Err(error) => return Err(error),
-    };
-    let plan = decide(storage, &content, listing, &Meter::new(options.on_progress.clone()))?;
-    Ok((content, plan, fault))
+    }
+    match last {
+        Some((error, listing)) if salvage => {
+            Ok((guess(storage, &listing.logs)?, listing, Some(error.to_string())))
+        }
+        Some((error, _)) => Err(error),
+        None => Err(Error::Restless { path: storage.path().to_owned() }),
+    }
 }
 
 /// A CHECKPOINT that lets a salvage read the logs, from the first header that is whole. Its version is 0, which no real one has.

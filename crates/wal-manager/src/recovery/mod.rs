@@ -24,7 +24,7 @@ use wal_io::{Lock, Storage};
 
 pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
 pub(crate) use decide::{Plan, decide};
-pub(crate) use survey::{Walked, list, read_header};
+pub(crate) use survey::{Listing, Walked, list, read_header};
 
 use crate::checkpoint::{self, CheckpointFile};
 use crate::clock::micros;
