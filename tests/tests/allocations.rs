@@ -1,5 +1,4 @@
 //! A record costs no allocation and its payload one copy, into the buffer of its group.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a panic is how a test fails")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,11 +1,4 @@
 //! What an append accepts, what it refuses, what it returns, and what it says after something failed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -402,8 +395,7 @@ proptest! {
 fn a5_torn_write_at_every_byte_loses_no_later_ack() {
     // `filler` puts the torn group across the end of a block; without it it lies inside one.
     for (filler, step) in [(None, 1), (Some(BLOCK_BYTES - 500), 3)] {
-        let mut torn_groups = 0;
-        for cut in (0..).step_by(step) {
+        for (torn_groups, cut) in (0..).step_by(step).enumerate() {
             let disk = SimStorage::new();
             let storage = FaultyStorage::new(disk.clone());
             let wal = open(&storage);
@@ -423,7 +415,6 @@ fn a5_torn_write_at_every_byte_loses_no_later_ack() {
                 assert!(torn_groups > 100);
                 break;
             }
-            torn_groups += 1;
             storage.tear(Which::On(Kind::Write, ".wal"), 1, cut, [EIO, ENOSPC][cut % 2]);
             for ticket in &tickets {
                 assert_eq!(errno(&ticket.wait().unwrap_err()), Some([EIO, ENOSPC][cut % 2]));

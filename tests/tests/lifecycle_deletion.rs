@@ -1,11 +1,4 @@
 //! Which logs go, when, in which order, and what a failed unlink or a crash in between costs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,11 +1,4 @@
 //! The counters of a log's life move when they should. That `docs/metrics.md` lists all of them is checked in `docs.rs`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
 
 use std::collections::BTreeMap;
 

@@ -1,11 +1,4 @@
 //! Who may have a directory open, in one process and in two, and what an open that fails leaves behind.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
-)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -814,3 +814,64 @@ fn x2_an_open_that_fails_changes_nothing_and_fences_nobody() {
     assert!(storage.files() == before);
     assert_eq!(wal.append(record(b"two")).unwrap().index.get(), 2);
 }
+
+#[test]
+fn v12_numbers_stay_above_what_was_flushed_though_the_log_lost_it() {
+    let disk = SimStorage::new();
+    let open = |disk: &SimStorage| {
+        let recovery = Wal::options_on(Arc::new(disk.clone())).recover().unwrap();
+        recovery.finish_without_replay().unwrap().0
+    };
+    let wal = open(&disk);
+    wal.append(record(b"one")).unwrap();
+    for _ in 0..4 {
+        wal.append_with(record(b"in memory"), Durability::Buffered).unwrap();
+    }
+    // The engine's table with all five is durable; the log's last four records are not.
+    wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(5)).unwrap();
+    let disk = disk.crash_all_lost();
+    let wal = open(&disk);
+    let appended = wal.append(record(b"six")).unwrap();
+    assert_eq!((appended.index.get(), appended.seqs.first().get()), (2, 6), "or replay would skip it");
+    let disk = disk.crash_all_lost();
+    let recovery = Wal::options_on(Arc::new(disk)).recover().unwrap();
+    let payloads: Vec<_> = recovery.records().map(|record| record.unwrap().payload).collect();
+    assert_eq!(payloads, [&b"six"[..]]);
+}
+
+/// CK1, CK2: an update of CHECKPOINT dies at any operation, the process alone or with the power; the recovery after it dies at any
+/// operation with the power; the one after that finds a directory.
+#[test]
+fn k1_ck2_updates_of_checkpoint_die_at_any_operation_and_so_does_the_recovery() {
+    use wal_io::sim::SimOptions;
+    let options = SimOptions { tear: true, ..SimOptions::default() };
+    let open = |disk: &SimStorage| Wal::options_on(Arc::new(disk.clone())).recover();
+    let mut lives = 0;
+    for first in 0..5 {
+        for second in 0..12 {
+            for seed in 0..60 {
+                let disk = SimStorage::with_options(options);
+                let (wal, _) = open(&disk).unwrap().finish_without_replay().unwrap();
+                let seqs = wal.append(record(b"one")).unwrap().seqs;
+                wal.append(record(b"two")).unwrap();
+                disk.crash_after(first);
+                let marked = wal.mark_flushed(FamilyId::DEFAULT, seqs.last()).is_ok();
+                drop(wal);
+                let disk = if seed % 4 == 0 { disk.crash(seed) } else { disk.process_crash() };
+                disk.crash_after(second);
+                drop(open(&disk));
+                let disk = disk.crash(seed);
+                let recovery =
+                    open(&disk).unwrap_or_else(|error| panic!("{first}, {second}, seed {seed}: {error}"));
+                let indices: Vec<u64> =
+                    recovery.records().map(|record| record.unwrap().index.get()).collect();
+                assert!(
+                    indices == [2] || (!marked && indices == [1, 2]),
+                    "{first}, {second}, seed {seed}: {indices:?}"
+                );
+                lives += 1;
+            }
+        }
+    }
+    assert_eq!(lives, 3600);
+}

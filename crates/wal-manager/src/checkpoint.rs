@@ -103,16 +103,25 @@ impl CheckpointFile {
     /// Takes over what [`load`] read, by writing the believed slot again.
     pub(crate) fn adopt(storage: &dyn Storage, loaded: &Loaded) -> Result<Self> {
         let sink = storage.open_sink(CHECKPOINT)?;
-        sink.write_at(loaded.slot.offset(), &loaded.content.encode(loaded.slot))?;
-        // ORDER: CK2. The believed slot may have been in the cache only; it is durable before its content is acted on and before
-        // the other slot is touched, or a power cut could leave two bad slots.
+        let (believed, other) = (loaded.slot, loaded.slot.other());
+        // ORDER: CK2. What a process that died left in the cache becomes durable as it is, before a write can tear one of the slots
+        // while the other is not on the disk yet. After a failed sync this proves nothing, and the writes below are what counts.
         sink.sync_data()?;
+        // A bad slot is mended first: whoever left it so had made the believed one durable before (CK1), and a write of that one, torn,
+        // would leave none.
+        let mend = loaded.fault.is_some().then_some(other);
+        for slot in mend.into_iter().chain([believed]) {
+            sink.write_at(slot.offset(), &loaded.content.encode(slot))?;
+            // ORDER: CK2. The believed slot may have been in the cache only; it is durable before its content is acted on and before a good
+            // other slot is touched, or a power cut could leave two bad slots.
+            sink.sync_data()?;
+        }
         if loaded.content.epoch == Epoch::new(0) {
             // Whoever created it did not get as far as a log, and perhaps not as far as this.
             publish(storage)?;
         }
         // The other slot may be the bad one: it is written first, while this one is known to be durable.
-        let inner = Inner { content: loaded.content.clone(), first: loaded.slot.other() };
+        let inner = Inner { content: loaded.content.clone(), first: other };
         Ok(Self { sink, inner: Mutex::new(inner) })
     }
 
