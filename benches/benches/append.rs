@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use wal_benches::append::{Bare, Ours, THREADS, UNSYNCED_BYTES};
 use wal_benches::data::SIZES;
 use wal_benches::stopwatch::{Sides, alternate};
@@ -57,7 +57,7 @@ fn shared(criterion: &mut Criterion) {
 fn unsynced(criterion: &mut Criterion) {
     for size in SIZES {
         let mut group = criterion.benchmark_group(format!("append_buffered/{size}"));
-        group.throughput(Throughput::Bytes(UNSYNCED_BYTES as u64));
+        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(UNSYNCED_BYTES as u64));
         for (name, side) in SIDES {
             group.bench_function(name, |bencher| {
                 bencher.iter_custom(|rounds| {
@@ -77,7 +77,7 @@ fn unsynced(criterion: &mut Criterion) {
 fn discarded(criterion: &mut Criterion) {
     for size in SIZES {
         let mut group = criterion.benchmark_group(format!("append_discarded/{size}"));
-        group.throughput(Throughput::Bytes(UNSYNCED_BYTES as u64));
+        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(UNSYNCED_BYTES as u64));
         for (name, side) in SIDES {
             let (mut ours, mut bare) = (Ours::discarding(size), Bare::new(size));
             group.bench_function(name, |bencher| {
