@@ -1,11 +1,10 @@
 //! Looking without the lock: nothing is taken, created or changed, whether or not somebody writes.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use wal_format::checkpoint::{Checkpoint, CleanEnd};
-use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
+use wal_format::checkpoint::Checkpoint;
+use wal_format::{Epoch, Index, LogNumber, SeqNum, WalId};
 use wal_io::{IoError, Operation, Storage};
 
 use crate::checkpoint;
@@ -35,32 +34,6 @@ pub struct Inspection {
     refusal: Option<Error>,
 }
 
-/// What CHECKPOINT says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CheckpointView {
-    /// Identity of the write-ahead log.
-    pub wal_id: WalId,
-    /// Generation of the writer.
-    pub epoch: Epoch,
-    /// Highest log number that exists.
-    pub highest: LogNumber,
-    /// Lowest log number that is live.
-    pub lowest: LogNumber,
-    /// The log that holds the last durable byte, at the time of writing.
-    pub active: LogNumber,
-    /// Index after the last durable record, at the time of writing.
-    pub next_index: Index,
-    /// No later sequence number is below this.
-    pub seq_floor: SeqNum,
-    /// Every live log up to this one has a durable seal.
-    pub sealed_through: LogNumber,
-    /// How the last writer closed, if it closed cleanly.
-    pub clean_end: Option<CleanEnd>,
-    /// Per family, the sequence number up to which everything is flushed.
-    pub flushed: BTreeMap<FamilyId, SeqNum>,
-}
-
 impl Inspection {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
         let start = options.clock.monotonic();
@@ -88,34 +61,8 @@ impl Inspection {
     }
 
     /// What CHECKPOINT says; `None` if it was gone and its content was guessed from the logs, for a salvage.
-    pub fn checkpoint(&self) -> Option<CheckpointView> {
-        let Checkpoint {
-            version,
-            wal_id,
-            epoch,
-            highest,
-            lowest,
-            active,
-            next_index,
-            seq_floor,
-            sealed_through,
-            clean_end,
-            ref flushed,
-            ..
-        } = self.checkpoint;
-        let flushed = flushed.clone();
-        (version > 0).then_some(CheckpointView {
-            wal_id,
-            epoch,
-            highest,
-            lowest,
-            active,
-            next_index,
-            seq_floor,
-            sealed_through,
-            clean_end,
-            flushed,
-        })
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        (self.checkpoint.version > 0).then_some(&self.checkpoint)
     }
 }
 

@@ -58,6 +58,7 @@ mod checkpoint;
 mod clock;
 mod commit;
 mod error;
+mod evidence;
 mod inspect;
 pub mod metrics;
 mod names;
@@ -73,7 +74,7 @@ mod state;
 mod ticket;
 mod wal;
 
-pub use wal_format::checkpoint::CleanEnd;
+pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
 pub use wal_format::{
     BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op,
     PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
@@ -87,7 +88,7 @@ pub use wal_io::sim::SimStorage;
 pub use clock::{Clock, SystemClock};
 pub use commit::GROUP_BYTES_MAX;
 pub use error::{Error, ErrorKind, Result};
-pub use inspect::{CheckpointView, Inspection};
+pub use inspect::Inspection;
 pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress};
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};

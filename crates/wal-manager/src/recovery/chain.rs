@@ -6,7 +6,7 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::{FileHeader, LogNumber};
 
 use crate::error::Result;
-use crate::read::look_behind;
+use crate::evidence::look_behind;
 use crate::recovery::progress::Meter;
 use crate::recovery::survey::{self, LogFile, Walked};
 use crate::recovery::table::Header;

@@ -11,8 +11,9 @@ use wal_format::{BLOCK_BYTES, FamilyId, FileHeader, Index, LogNumber, LogSeed, S
 use wal_io::{EntryKind, Source, Storage};
 
 use crate::error::{Error, Result};
+use crate::evidence::{Behind, look_behind};
 use crate::names::{self, Name};
-use crate::read::{Behind, Item, LogReader, Stop, look_behind};
+use crate::read::{Item, LogReader, Stop};
 use crate::recovery::progress::Meter;
 use crate::recovery::table::Header;
 use crate::report::Reason;
