@@ -476,6 +476,44 @@ fn g4_after_an_open_every_file_but_the_new_one_is_a_closed_log_as_it_was_before(
 }
 
 #[test]
+fn r4_an_append_during_the_switch_waits_and_goes_into_the_new_log() {
+    within("an append during a switch", || {
+        let memory = MemStorage::new();
+        let storage = FaultyStorage::new(memory.clone());
+        let wal = Arc::new(open(&storage));
+        let mut acked = Acked::new();
+        note(&mut acked, wal.append(record(b"first")).unwrap(), b"first");
+        // What comes while the next file is made still goes into the old log; the rotation itself writes and syncs it.
+        let create = storage.gate(Which::On(Kind::Create, ".wal"), 1);
+        let sync = storage.gate(Which::On(Kind::SyncData, "000001.wal"), 1);
+        let rotation = {
+            let wal = Arc::clone(&wal);
+            thread::spawn(move || wal.rotate().unwrap().unwrap())
+        };
+        create.reached();
+        let late = wal.submit(record(b"late")).unwrap();
+        note(&mut acked, late.appended(), b"late");
+        create.open();
+        sync.reached();
+        let during = {
+            let wal = Arc::clone(&wal);
+            thread::spawn(move || wal.append(record(b"during")).unwrap())
+        };
+        for _ in 0..10_000 {
+            thread::yield_now();
+        }
+        sync.open();
+        let sealed = rotation.join().unwrap();
+        let during = during.join().unwrap();
+        note(&mut acked, during, b"during");
+        assert_eq!((sealed.records, late.wait().unwrap().position.log.get()), (2, 1));
+        assert_eq!(during.position.log, LogNumber::new(2));
+        wal.close().unwrap();
+        assert_holds(&read_back(&memory), &acked);
+    });
+}
+
+#[test]
 fn a10_a_rotation_that_fails_does_not_fail_an_append_that_is_durable() {
     within("appends beside rotations that fail", || {
         let storage = FaultyStorage::new(MemStorage::new());

@@ -84,9 +84,10 @@ pub(crate) fn commit(
     header.config_fingerprint = options.config_fingerprint.max(content.config_fingerprint);
     header.created_micros = micros(options.clock.wall());
     let mut copy = Copy::begin(&**storage, header)?;
-    // The unproven tail, with the same indices.
-    let tail = Stream::new(super::parts(&plan.prefix), None);
-    copy.all(&tail, plan.proven.next_index, None)?;
+    // The unproven tail, with the same indices. A log of which everything is proven is not read again.
+    let unproven = plan.prefix.iter().filter(|log| log.next_index > plan.proven.next_index);
+    let tail = unproven.map(|log| Part::of(log, log.good_end)).collect();
+    copy.all(&Stream::new(tail, None), plan.proven.next_index, None)?;
     if salvage {
         let behind = survey_again(&**storage, &content, &plan)?;
         let from = Salvage { next_index: copy.next_index, seq_floor: copy.seq_floor };
