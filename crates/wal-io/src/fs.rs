@@ -247,7 +247,7 @@ impl Storage for FsStorage {
         let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Box::new(FsLock { file })),
+                Ok(()) => return Ok(Box::new(FsLock { file, owner: std::process::id() })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(source)) => return Err(fail(source)),
@@ -259,6 +259,8 @@ impl Storage for FsStorage {
 #[derive(Debug)]
 struct FsLock {
     file: File,
+    /// The process that took it.
+    owner: u32,
 }
 
 impl Lock for FsLock {}
@@ -266,8 +268,11 @@ impl Lock for FsLock {}
 impl Drop for FsLock {
     fn drop(&mut self) {
         // To close the file is not enough: a child that another thread is just starting holds a copy of the handle until it executes
-        // its program, and the lock would end only then. If this fails, it does.
-        let _ = self.file.unlock();
+        // its program, and the lock would end only then. If this fails, it does. A forked child that drops its copy of this value must
+        // not take the lock from its parent, so only the owner unlocks.
+        if self.owner == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
