@@ -170,7 +170,7 @@ fn lock_ends_when_dropped_though_a_child_that_is_being_started_still_has_the_han
     // What a fork does to a handle.
     let copy = file.try_clone().unwrap();
     file.try_lock().unwrap();
-    let lock = FsLock { file };
+    let lock = FsLock { file, owner: std::process::id() };
     assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(lock);
     let _again = storage.lock("LOCK").unwrap();
@@ -253,4 +253,17 @@ fn errors_name_the_file_and_the_place() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let error = storage.file("full", full).write_at(0, b"x").unwrap_err();
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(28)));
+}
+
+#[test]
+fn f63_a_forked_childs_copy_of_a_lock_does_not_unlock_it() {
+    let (_outer, storage) = directory();
+    let file = File::create_new(storage.path().join("LOCK")).unwrap();
+    let copy = file.try_clone().unwrap();
+    file.try_lock().unwrap();
+    // What a fork does to the value, dropped in a process that did not take the lock.
+    drop(FsLock { file: copy, owner: std::process::id().wrapping_add(1) });
+    assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(FsLock { file, owner: std::process::id() });
+    let _again = storage.lock("LOCK").unwrap();
 }
