@@ -93,16 +93,23 @@ impl LogSeed {
     /// The seed of log `number` of the write-ahead log `wal_id`.
     pub fn new(wal_id: WalId, number: LogNumber) -> Self {
         let mut hasher = crc32fast::Hasher::new();
-        hasher.update(wal_id.as_bytes());
-        hasher.update(&number.get().to_le_bytes());
+        if !seeded_bug!(IdentityNotCovered) {
+            hasher.update(wal_id.as_bytes());
+        }
+        if !seeded_bug!(NumberNotCovered) {
+            hasher.update(&number.get().to_le_bytes());
+        }
         Self { state: hasher.finalize() }
     }
 
     /// The checksum of a chunk at `offset` in the file.
     pub fn checksum(&self, offset: u64, type_byte: u8, payload: &[u8]) -> u32 {
+        let offset = if seeded_bug!(OffsetNotCovered) { 0 } else { offset };
         let [a, b, c, d, e, f, g, h] = offset.to_le_bytes();
         // A payload is shorter than a block, so its length fits.
-        let [low, high] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_le_bytes();
+        let length = u16::try_from(payload.len()).unwrap_or(u16::MAX);
+        let [low, high] = if seeded_bug!(LengthNotCovered) { [0; 2] } else { length.to_le_bytes() };
+        let type_byte = if seeded_bug!(TypeNotCovered) { 0 } else { type_byte };
         let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
         hasher.update(&[a, b, c, d, e, f, g, h, low, high, type_byte]);
         hasher.update(payload);

@@ -28,6 +28,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// First: what follows uses its macro.
+#[macro_use]
+mod seeded;
+
 pub mod batch;
 pub mod checkpoint;
 pub mod chunk;

@@ -46,7 +46,9 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
         }
     };
     let loaded = match (read(Slot::A)?, read(Slot::B)?) {
-        (Ok(a), Ok(b)) if a.version >= b.version => Loaded { content: a, slot: Slot::A, fault: None },
+        (Ok(a), Ok(b)) if (a.version >= b.version) != seeded_bug!(OlderSlotBelieved) => {
+            Loaded { content: a, slot: Slot::A, fault: None }
+        }
         (Ok(_), Ok(b)) => Loaded { content: b, slot: Slot::B, fault: None },
         (Ok(a), Err(fault)) => Loaded { content: a, slot: Slot::A, fault: Some(fault) },
         (Err(fault), Ok(b)) => Loaded { content: b, slot: Slot::B, fault: Some(fault) },
@@ -59,8 +61,12 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
 fn publish(storage: &dyn Storage) -> Result<()> {
     // ORDER: CK5. Both are durable before the first log is created: a crash cannot leave logs without the CHECKPOINT that tells
     // whether one is missing, nor take the directory with acknowledged records in it.
-    storage.sync_dir()?;
-    storage.sync_parents()?;
+    if !seeded_bug!(CheckpointNameNotSynced) {
+        storage.sync_dir()?;
+    }
+    if !seeded_bug!(ParentsNotSynced) {
+        storage.sync_parents()?;
+    }
     Ok(())
 }
 
@@ -106,6 +112,10 @@ impl CheckpointFile {
         let (believed, other) = (loaded.slot, loaded.slot.other());
         // ORDER: CK2. What a process that died left in the cache becomes durable as it is, before a write can tear one of the slots
         // while the other is not on the disk yet. After a failed sync this proves nothing, and the writes below are what counts.
+        if seeded_bug!(SlotNotWrittenAgain) {
+            let inner = Inner { content: loaded.content.clone(), first: other };
+            return Ok(Self { sink, inner: Mutex::new(inner) });
+        }
         sink.sync_data()?;
         // A bad slot is mended first: whoever left it so had made the believed one durable before (CK1), and a write of that one, torn,
         // would leave none.
@@ -149,12 +159,23 @@ impl CheckpointFile {
         content.seq_floor = content.seq_floor.max(seq_floor);
         change(content);
         content.version = content.version.checked_add(1).ok_or(Error::Exhausted("CHECKPOINT version"))?;
+        if seeded_bug!(OtherSlotAfterFailure) {
+            inner.first = inner.first.other();
+        }
         for slot in [inner.first, inner.first.other()] {
             self.sink.write_at(slot.offset(), &inner.content.encode(slot))?;
             // ORDER: CK1. One slot is durable before the other is touched: a torn write cannot take both.
-            self.sink.sync_data()?;
+            if !seeded_bug!(SlotsWithoutSyncBetween) {
+                self.sink.sync_data()?;
+            }
             // INVARIANT: CK1. After a failure the same slot comes first again.
             inner.first = slot.other();
+            if seeded_bug!(OneSlotOnly) {
+                return Ok(());
+            }
+        }
+        if seeded_bug!(SlotsWithoutSyncBetween) {
+            self.sink.sync_data()?;
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ impl Commit {
             }
         }
         let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
-        if first < state.seq_floor {
+        if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
             return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
         }
         let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
@@ -153,7 +153,7 @@ impl Commit {
 
     /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
     fn lead<'a>(&'a self, mut state: Guard<'a>, force_sync: bool) -> Guard<'a> {
-        let sync = force_sync || state.sync_wanted > state.durable.index;
+        let sync = (force_sync || state.sync_wanted > state.durable.index) && !seeded_bug!(AckWithoutSync);
         let target = state.accepted;
         let spare = mem::take(&mut state.spare);
         let mut bytes = mem::replace(&mut state.forming, spare);
@@ -162,21 +162,32 @@ impl Commit {
         if let Some(slot) = state.promise.take() {
             // INVARIANT: P1, PR2. Exactly the frontier: what the last successful sync covered, in this log, and so in all before it.
             let next_index = Index::new(state.durable.index.get() + 1);
-            let promise = Promise { durable_end: state.durable.offset, next_index };
+            let mut promise = Promise { durable_end: state.durable.offset, next_index };
+            if seeded_bug!(PromiseOfWritten) {
+                let next_index = Index::new(state.written.index.get() + 1);
+                promise = Promise { durable_end: state.written.offset, next_index };
+            }
             state.active.encoder.fill_promise(&mut bytes, slot, &promise);
             state.promised = state.durable.index;
         }
         state.in_flight = Some(InFlight { will_be_due: sync && target.index > state.promised });
         let sink = Arc::clone(&state.active.sink);
+        if seeded_bug!(AckBeforeSync) {
+            state.durable = if sync { target } else { state.durable };
+        }
         drop(state);
 
         let leader = Leader { commit: self, done: false };
-        let result = self.write(&*sink, start, &bytes, records, sync);
+        let mut result = self.write(&*sink, start, &bytes, records, sync);
         let mut state = leader.finish();
+        let target = if seeded_bug!(AckOfNextGroup) { state.accepted } else { target };
+        if seeded_bug!(FailureIgnored) {
+            result = Ok(());
+        }
         match result {
             Ok(()) => {
                 state.written = target;
-                if sync {
+                if sync || seeded_bug!(AckWithoutSync) {
                     // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
                     state.durable = target;
                     self.metrics.durable_index.set(target.index.get() as f64);
@@ -187,6 +198,10 @@ impl Commit {
         bytes.clear();
         if bytes.capacity() <= BUFFER_KEPT_BYTES {
             state.spare = bytes;
+        }
+        if seeded_bug!(WakesOne) {
+            self.changed.notify_one();
+            return state;
         }
         self.changed.notify_all();
         state
@@ -202,7 +217,9 @@ impl Commit {
         if sync {
             let begin = self.clock.monotonic();
             // ORDER: S5. Synced before the frontier moves and anybody is told.
-            sink.sync_data()?;
+            let synced = sink.sync_data();
+            let synced = if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced };
+            synced?;
             self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
         }
         Ok(())
@@ -212,7 +229,9 @@ impl Commit {
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
-        state.failed.get_or_insert(cause);
+        if !seeded_bug!(FailureNotSticky) {
+            state.failed.get_or_insert(cause);
+        }
         self.changed.notify_all();
     }
 
@@ -252,7 +271,8 @@ impl Commit {
         }
         state.check()?;
         if state.durable < state.accepted {
-            state = self.lead(state, true);
+            state = self.lead(state, !seeded_bug!(DrainWithoutSync));
+            state.durable = if seeded_bug!(DrainWithoutSync) { state.accepted } else { state.durable };
         }
         state.check()
     }
@@ -267,6 +287,9 @@ pub(crate) struct Exclusive<'a> {
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
         self.commit.lock().exclusive = false;
+        if seeded_bug!(ExclusiveWakesNobody) {
+            return;
+        }
         self.commit.changed.notify_all();
     }
 }
@@ -288,7 +311,7 @@ impl<'a> Leader<'a> {
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
-        if !self.done {
+        if !self.done && !seeded_bug!(PanicLeavesWaiters) {
             let mut state = self.commit.lock();
             state.in_flight = None;
             self.commit.fail(&mut state, Error::Panicked);

@@ -41,6 +41,7 @@ impl Inspection {
         let mut report = recovery::report(&*storage, options, &checkpoint, &plan, fault);
         report.duration_micros = micros(options.clock.monotonic().saturating_sub(start));
         let proven_below = plan.proven.next_index.max(checkpoint.next_index);
+        let proven_below = if seeded_bug!(UnprovenCalledProven) { plan.next_index } else { proven_below };
         let stream = stream(&*storage, options, &checkpoint, &plan)?;
         Ok(Self { report, checkpoint, stream, proven_below, refusal: plan.refusal })
     }
@@ -83,7 +84,7 @@ fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
             seen => seen?,
         };
         let first = seen.plan.findings.first().cloned();
-        if first.is_none() || first == before {
+        if first.is_none() || first == before || seeded_bug!(NoSecondLook) {
             return Ok(seen);
         }
         before = first;

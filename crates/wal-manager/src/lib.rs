@@ -54,6 +54,10 @@
 //! failures. Install recorder and subscriber before you open the log.
 #![forbid(unsafe_code)]
 
+// First: what follows uses its macro.
+#[macro_use]
+mod seeded;
+
 mod checkpoint;
 mod clock;
 mod commit;

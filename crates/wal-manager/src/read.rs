@@ -159,6 +159,7 @@ impl LogReader {
                 Err(ChunkFault::Truncated | ChunkFault::Zeros) if bytes.is_empty() => {
                     return self.end_of_file();
                 }
+                Err(_) if seeded_bug!(SkipsHoles) && self.resync()? => continue,
                 Err(fault) => return Ok(Item::Stop(Stop::Fault(fault.into()))),
             };
             if let Some(item) = self.accept(at, decoded)? {
@@ -344,7 +345,8 @@ impl LogReader {
         }
         let start = offset - offset % BLOCK_BYTES as u64;
         let mut bytes = vec![0; WINDOW_BYTES];
-        let read = self.source.read_at(start, &mut bytes)?;
+        let read = self.source.read_at(start, &mut bytes);
+        let read = if seeded_bug!(ReadErrorIsEnd) { read.unwrap_or(0) } else { read? };
         bytes.truncate(read);
         self.window = Bytes::from(bytes);
         self.window_offset = start;

@@ -172,13 +172,23 @@ impl Inner {
             info.families
                 .iter()
                 .all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+                || seeded_bug!(DeletesUnflushed)
+                    && info.families.keys().any(|family| flushed.contains_key(family))
         };
         let (gone, lowest) = {
             let old = self.retention.lock();
-            let gone = old.iter().take_while(|info| info.log < frontier && is_flushed(info)).count();
+            let gone = old
+                .iter()
+                .take_while(|info| (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info))
+                .count();
             // All behind the active log may go, and then the frontier lies in that one.
             (gone, old.get(gone).map_or(frontier, |info| info.log))
         };
+        if seeded_bug!(UnlinkBeforeFloor) {
+            for info in self.retention.lock().iter().take(gone) {
+                self.storage.unlink(&names::log_name(info.log))?;
+            }
+        }
         // ORDER: CK3. Both slots know the new floor before a file goes: a file that comes back after a crash is below it, and a log
         // that is gone is not missing.
         self.update_checkpoint(|content| {

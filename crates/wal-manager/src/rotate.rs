@@ -83,7 +83,9 @@ impl Inner {
     fn rotate_from(&self, active: LogNumber, slot: &mut Next) -> Result<SealedLog> {
         // ORDER: CK7. The next file is prepared only after this log's first group is durable, and the update that records it carries the
         // exact index: a log whose first group is lost afterwards is missed.
-        self.commit.sync()?;
+        if !seeded_bug!(PreparedTooEarly) {
+            self.commit.sync()?;
+        }
         let next = self.prepare(active, slot)?;
         let exclusive = self.commit.exclusive()?;
         // R4: from here on nothing can fail; before, nothing was changed in memory.
@@ -111,7 +113,10 @@ impl Inner {
             seqs: None,
             families: BTreeMap::new(),
         };
-        let old = state.switch(log, bytes);
+        let mut old = state.switch(log, bytes);
+        if seeded_bug!(FamiliesForgotten) {
+            old.families.clear();
+        }
         let next_index = state.next_index;
         drop(state);
         let families = old.families.iter().map(|(family, seq)| (*family, *seq)).collect();
@@ -138,7 +143,9 @@ impl Inner {
         };
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
         slot.prepared = Some(next.clone());
-        self.update_checkpoint(|content| content.highest = content.highest.max(next.log))?;
+        if !seeded_bug!(PreparedNotRecorded) {
+            self.update_checkpoint(|content| content.highest = content.highest.max(next.log))?;
+        }
         slot.prepared = None;
         Ok(next)
     }
@@ -155,7 +162,9 @@ impl Inner {
         *half_made = Some(name.to_owned());
         // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
         sink.sync_all()?;
-        self.storage.sync_dir()?;
+        if !seeded_bug!(NextNameNotSynced) {
+            self.storage.sync_dir()?;
+        }
         *half_made = None;
         Ok(sink)
     }
@@ -168,11 +177,18 @@ impl Inner {
         let mut bytes = Vec::new();
         old.encoder.seal(&mut bytes, &seal);
         // ORDER: PR5. Everything before the seal is durable since the rotation's sync: a seal never survives what it seals.
-        match old.sink.write_at(end, &bytes).and_then(|()| old.sink.sync_data()) {
+        match old
+            .sink
+            .write_at(end, &bytes)
+            .and_then(|()| if seeded_bug!(SealNotSynced) { Ok(()) } else { old.sink.sync_data() })
+        {
             Ok(()) => self.retention.sealed(old.log, end.saturating_add(bytes.len() as u64)),
             Err(error) => {
                 self.metrics.seal_failures.increment(1);
                 warn!(log = old.log.get(), %error, "wal.seal_failed");
+                if seeded_bug!(SealFailurePoisons) {
+                    self.commit.fail(&mut self.commit.lock(), error.into());
+                }
             }
         }
     }
@@ -180,6 +196,12 @@ impl Inner {
     /// Seals the active log for good and records the clean end (PR5).
     pub(crate) fn close(&self) -> Result<()> {
         let _rotation = self.rotation.lock();
+        if seeded_bug!(SealBeforeData) {
+            let state = self.commit.lock();
+            let mut bytes = Vec::new();
+            state.active.encoder.clone().seal(&mut bytes, &state.active.seal(state.next_index));
+            state.active.sink.write_at(state.accepted.offset, &bytes)?;
+        }
         let exclusive = self.commit.exclusive()?;
         let mut state = self.commit.lock();
         let end: Position = state.durable;
@@ -192,7 +214,7 @@ impl Inner {
         drop(state);
         let sealed = sink.write_at(end.offset, &bytes).and_then(|()| {
             // ORDER: PR5. The seal is durable before CHECKPOINT says so; from then on anything short of it is damage.
-            sink.sync_data()
+            if seeded_bug!(CleanEndBeforeSeal) { Ok(()) } else { sink.sync_data() }
         });
         let recorded = sealed.map_err(Error::from).and_then(|()| {
             let all_sealed = self.retention.all_sealed();

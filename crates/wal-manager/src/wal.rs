@@ -287,6 +287,9 @@ impl Inner {
         let sealed_through = self.retention.sealed_through();
         let frontier = || {
             let state = self.commit.lock();
+            if seeded_bug!(NextIndexOfAccepted) {
+                return (state.accepted, state.seq_floor);
+            }
             (state.durable, state.seq_floor)
         };
         let updated = self.checkpoint.update(frontier, |content| {

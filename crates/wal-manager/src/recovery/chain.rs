@@ -37,6 +37,11 @@ pub(super) fn chain(checkpoint: &Checkpoint, files: &BTreeMap<LogNumber, LogFile
         chain.links.push((log, true));
         let header = files.get(&log).and_then(|file| file.header);
         let before = header.and_then(|header| header.predecessor).map(|before| before.log);
+        let before = if seeded_bug!(ChainByNumber) {
+            files.range(..log).next_back().map(|(below, _)| *below).filter(|_| before.is_some())
+        } else {
+            before
+        };
         let Some(before) = before.filter(|before| *before >= checkpoint.lowest) else { break };
         if files.get(&before).is_some_and(|file| file.kind == Header::Known) {
             cursor = Some(before);

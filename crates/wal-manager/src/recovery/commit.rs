@@ -74,7 +74,12 @@ pub(crate) fn commit(
     let content = checkpoint.content();
     let epoch = content.epoch.next().ok_or(Error::Exhausted("epoch"))?;
     // INVARIANT: RC2. One more than the highest on the disk and in CHECKPOINT; never a prepared file.
-    let log = plan.highest.next().ok_or(Error::Exhausted("log"))?;
+    let highest = if seeded_bug!(LeftoverReused) { content.highest } else { plan.highest };
+    let log = highest.next().ok_or(Error::Exhausted("log"))?;
+    let mut plan = plan;
+    if seeded_bug!(ContinuesFromCheckpoint) {
+        plan.proven.next_index = content.next_index;
+    }
     let salvage = options.mode == RecoveryMode::Salvage && !plan.findings.is_empty();
     quarantine_copies(&**storage, &plan, epoch, report)?;
 
@@ -96,11 +101,29 @@ pub(crate) fn commit(
             report.holes.push((expected.get(), content.next_index.get() - 1));
         }
     }
+    if seeded_bug!(EpochBeforeNewLog) {
+        let index = before(copy.next_index);
+        let end = Position { log, offset: copy.encoder.offset(), index };
+        checkpoint.update(
+            || (end, plan.seq_floor),
+            |content| {
+                content.epoch = epoch;
+                content.highest = log;
+            },
+        )?;
+    }
+    if seeded_bug!(RemovesBeforeCommit) {
+        remove(&**storage, &plan, epoch, report);
+    }
     copy.write()?;
     // ORDER: RC3. The new log is durable, bytes and name, before CHECKPOINT knows of its epoch: a crash before leaves a leftover that
     // is removed, a crash after leaves a whole log.
-    copy.sink.sync_all()?;
-    storage.sync_dir()?;
+    if !seeded_bug!(NewLogNotSynced) {
+        copy.sink.sync_all()?;
+    }
+    if !seeded_bug!(NewLogNameNotSynced) {
+        storage.sync_dir()?;
+    }
 
     let end = Position { log, offset: copy.encoder.offset(), index: before(copy.next_index) };
     let live: Vec<&survey::Walked> = plan.prefix.iter().filter(|old| is_live(&plan, old.log)).collect();
@@ -209,7 +232,11 @@ struct Copy {
 
 impl Copy {
     fn begin(storage: &dyn Storage, header: FileHeader) -> Result<Self> {
-        let sink = storage.create(&names::log_name(header.log))?;
+        let name = names::log_name(header.log);
+        let created = storage.create(&name);
+        let created =
+            if seeded_bug!(LeftoverReused) { created.or_else(|_| storage.open_sink(&name)) } else { created };
+        let sink = created?;
         let seed = LogSeed::new(header.wal_id, header.log);
         let mut encoder = LogEncoder::new(seed);
         let mut buffer = Vec::new();

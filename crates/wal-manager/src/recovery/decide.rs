@@ -80,15 +80,19 @@ pub(crate) fn decide(
 
     let proven = proven(checkpoint, &prefix, &proven_ends)?;
     let next_index = prefix.last().map_or(proven.next_index, |log| log.next_index);
-    if judge.findings.is_empty() && next_index < checkpoint.next_index {
+    if judge.findings.is_empty()
+        && next_index < checkpoint.next_index
+        && !seeded_bug!(BehindCheckpointIgnored)
+    {
         // Whole logs are gone, and no file is left to tell.
         let reason = Reason::BehindCheckpoint { expected: checkpoint.next_index, found: next_index };
         judge.finding(checkpoint.active, 0, reason, Some(Proof::Checkpoint));
     }
     let flushed = checkpoint.flushed.values().filter_map(|seq| seq.next()).max();
     let read = prefix.last().map(|log| log.seq_floor);
-    let seq_floor =
-        [Some(checkpoint.seq_floor), flushed, read].into_iter().flatten().max().unwrap_or_default();
+    let recorded = [Some(checkpoint.seq_floor), flushed]
+        .map(|floor| floor.filter(|_| !seeded_bug!(SequenceFloorForgotten)));
+    let seq_floor = recorded.into_iter().chain([read]).flatten().max().unwrap_or_default();
     judge.reports.sort_by_key(|report| report.log);
     Ok(Plan {
         findings: judge.findings,
@@ -98,7 +102,11 @@ pub(crate) fn decide(
         next_index,
         seq_floor,
         cut_bytes: judge.cut_bytes,
-        highest: listing.logs.last().copied().unwrap_or_default().max(checkpoint.highest),
+        highest: if seeded_bug!(NumberFromDiskOnly) {
+            listing.logs.last().copied().unwrap_or_default()
+        } else {
+            listing.logs.last().copied().unwrap_or_default().max(checkpoint.highest)
+        },
         others: listing.others,
         refusal,
     })
@@ -132,7 +140,7 @@ fn proven(checkpoint: &Checkpoint, prefix: &[Walked], proven_ends: &[u64]) -> Re
             (reader.good_end(), reader.good_digest(), reader.next_index(), reader.seq_floor())
         };
         let (end, digest, next_index, seq_floor) = at;
-        if next_index > walked.header.first_index {
+        if next_index > walked.header.first_index || seeded_bug!(PredecessorIsNewest) {
             let link = Some(Predecessor { log: walked.log, end, proven: end, digest: digest.get() });
             return Ok(Proven { link, next_index, seq_floor });
         }

@@ -75,7 +75,11 @@ impl Judge<'_> {
     /// How far a log is proven to have been synced (rule PR2, PR4).
     fn proven_end(&self, walked: &Walked, context: &Context) -> u64 {
         let sealed = walked.seal.is_some() || self.checkpoint.sealed_through >= walked.log;
-        if context.later.is_some() || sealed || self.checkpoint.active > walked.log {
+        if seeded_bug!(TailNotWrittenAgain)
+            || context.later.is_some()
+            || sealed
+            || self.checkpoint.active > walked.log
+        {
             return walked.good_end;
         }
         let promised = walked.promise.map_or(0, |(_, promise)| promise.durable_end);
@@ -94,6 +98,12 @@ impl Judge<'_> {
             || checkpoint.sealed_through >= walked.log
             || checkpoint.next_index > walked.next_index
             || checkpoint.clean_end.is_some_and(|clean| clean.log == walked.log);
+        if seeded_bug!(DamageIsTorn) {
+            return None;
+        }
+        if seeded_bug!(TornIsDamage) {
+            return Some(Proof::Checkpoint);
+        }
         promise
             .map(|(at, promise)| Proof::Promise { at, durable_end: promise.durable_end })
             .or(walked.late_seal.map(|at| Proof::Seal { at }))
@@ -116,8 +126,10 @@ impl Judge<'_> {
             || context.successor.is_some_and(|next| next.first_index != walked.next_index)
             || clean.is_some_and(|clean| clean.next_index != walked.next_index);
         // Where CHECKPOINT speaks of a later log, that one is missing or damaged, not this one.
-        let behind_checkpoint =
-            newest && checkpoint.active <= walked.log && walked.next_index < checkpoint.next_index;
+        let behind_checkpoint = newest
+            && checkpoint.active <= walked.log
+            && walked.next_index < checkpoint.next_index
+            && !seeded_bug!(BehindCheckpointIgnored);
         let short = expected_end.is_some_and(|end| walked.good_end < end) || behind_checkpoint;
         let (walk, mut reason) = match &walked.fault {
             Some(fault) => (Walk::Short, Some(fault.clone())),
@@ -207,7 +219,8 @@ impl Judge<'_> {
         let known_number = file.log <= self.checkpoint.highest;
         // A log under another one's name was moved there: no crash does that.
         let misplaced = matches!(file.fault, Some(Reason::Header(HeaderFault::OtherLog { .. })));
-        let stated = file.behind.has_statement() || misplaced;
+        let forgotten = seeded_bug!(LeftoverPromiseIgnored) && file.kind == Header::Unknown;
+        let stated = (file.behind.has_statement() || misplaced) && !forgotten;
         let old_epoch = file.header.is_some_and(|header| header.epoch <= self.checkpoint.epoch);
         // An epoch that CHECKPOINT knows under a number that it does not know: CHECKPOINT was durable before that file was used.
         let beyond = file.kind == Header::Unknown && old_epoch && !known_number;
@@ -238,9 +251,13 @@ impl Judge<'_> {
         let mut missing: Vec<LogNumber> = broken.map(|(log, _)| *log).collect();
         let from = top.and_then(LogNumber::next).unwrap_or(self.checkpoint.lowest);
         let above = (from.get()..=self.checkpoint.highest.get()).map(LogNumber::new);
-        let above = above.filter(|log| !files.contains_key(log));
+        let above = above.filter(|log| !files.contains_key(log) && !seeded_bug!(MissingIgnored));
         missing.extend(above.take(MISSING_LISTED_MAX));
         missing.sort_unstable();
+        if seeded_bug!(MissingIgnored) {
+            self.findings.retain(|finding| finding.reason != Reason::Missing);
+            missing.clear();
+        }
         for log in missing {
             self.findings.retain(|finding| finding.log != log);
             self.finding(log, 0, Reason::Missing, Some(Proof::Checkpoint));

@@ -81,7 +81,10 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
             let reason = Reason::Foreign { expected: checkpoint.wal_id, found: header.wal_id };
             (Header::Foreign, None, Some(reason))
         }
-        Ok(header) if header.epoch > checkpoint.epoch || log > checkpoint.highest => {
+        Ok(header)
+            if (header.epoch > checkpoint.epoch || log > checkpoint.highest)
+                && !seeded_bug!(UnknownEpochBelieved) =>
+        {
             (Header::Unknown, Some(header), None)
         }
         Ok(header) => (Header::Known, Some(header), None),
@@ -96,6 +99,9 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
     let mut behind = Behind::default();
     if matches!(kind, Header::Damaged | Header::Unknown) {
         behind = look_behind(&*source, &seed, 0, length)?;
+        if seeded_bug!(HeaderlessPromiseIgnored) && kind == Header::Damaged {
+            (behind.promise, behind.seal) = (None, None);
+        }
         if kind == Header::Damaged && behind.nonzero_end == 0 {
             (kind, fault) = (Header::Blank, Some(HeaderFault::Chunk(ChunkFault::Zeros).into()));
         }

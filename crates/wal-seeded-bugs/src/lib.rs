@@ -1,0 +1,216 @@
+//! Deliberate bugs that test the tests.
+//!
+//! A build with `RUSTFLAGS="--cfg wal_seeded_bugs"` holds all of them, asleep; the environment variable `WAL_SEEDED_BUG` wakes one, by name
+//! or by number. Without that cfg neither this crate nor any of the bugs is part of the build: the crates that hold them depend on this one
+//! under that cfg only, and no feature leads to it. `docs/testing.md` says which layer of tests catches which bug.
+#![forbid(unsafe_code)]
+
+use std::sync::OnceLock;
+
+/// The environment variable that wakes a bug.
+pub const VARIABLE: &str = "WAL_SEEDED_BUG";
+
+macro_rules! bugs {
+    ($($(#[doc = $what:literal])+ $name:ident $rule:literal,)+) => {
+        /// One deliberate bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Bug {
+            $($(#[doc = $what])+ $name,)+
+        }
+
+        impl Bug {
+            /// Every bug, in the order of their numbers, from 1.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// The rule, the row of faults or the id that it breaks.
+            pub const fn breaks(self) -> &'static str {
+                match self {
+                    $(Self::$name => $rule,)+
+                }
+            }
+
+            /// What it does, in a sentence.
+            pub const fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($what),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+bugs! {
+    // The commit path.
+    /// A record counts as durable once it is written; nothing is synced.
+    AckWithoutSync "PR1",
+    /// The frontier moves before the leader's write and sync.
+    AckBeforeSync "PR1",
+    /// A leader acknowledges what was accepted while it was at the disk.
+    AckOfNextGroup "PR1",
+    /// A promise states what was written, not what was synced.
+    PromiseOfWritten "PR2",
+    /// Every group carries a promise, due or not.
+    PromiseAlways "PR3",
+    /// No group carries a promise.
+    PromiseNever "P1",
+    /// A failed sync is tried again on the same file.
+    SyncRetried "f44",
+    /// A failed write or sync counts as done.
+    FailureIgnored "f46",
+    /// A failure is told to its leader only, and the log goes on.
+    FailureNotSticky "f54",
+    /// A leader wakes one waiter, not all.
+    WakesOne "f66",
+    /// Who gives the log back after a rotation wakes nobody.
+    ExclusiveWakesNobody "f66",
+    /// A leader that panics leaves the others waiting.
+    PanicLeavesWaiters "f64",
+    /// A sequence number below the floor is accepted.
+    SequenceNotChecked "F7",
+    /// A rotation forgets which families are in the log.
+    FamiliesForgotten "G8",
+    // Rotation and close.
+    /// A rotation or close takes written for durable when it drains the log.
+    DrainWithoutSync "PR4",
+    /// A seal is written before what it seals is durable.
+    SealBeforeData "PR5",
+    /// A rotation counts a seal as durable that was not synced.
+    SealNotSynced "PR5",
+    /// A close records the clean end before the seal is durable.
+    CleanEndBeforeSeal "PR5",
+    /// A seal that cannot be written poisons the log.
+    SealFailurePoisons "PR6",
+    /// The next file is made before the first group of this one is durable.
+    PreparedTooEarly "CK7",
+    /// The next file is used before CHECKPOINT knows its number.
+    PreparedNotRecorded "CK3",
+    /// The next file's name is not synced.
+    NextNameNotSynced "I3",
+    // Deletion.
+    /// Files are removed before CHECKPOINT knows the new floor.
+    UnlinkBeforeFloor "CK3",
+    /// A log may go that still holds the frontier.
+    DeletesFrontier "CK7",
+    /// One flushed family is enough to delete a log.
+    DeletesUnflushed "G8",
+    // CHECKPOINT.
+    /// Both slots are written before either is synced.
+    SlotsWithoutSyncBetween "CK1",
+    /// After a failed update the other slot is written first.
+    OtherSlotAfterFailure "CK1",
+    /// Only one slot is updated.
+    OneSlotOnly "CK3",
+    /// Recovery believes a slot without writing it again.
+    SlotNotWrittenAgain "CK2",
+    /// Both slots are good, and the older one is believed.
+    OlderSlotBelieved "CK2",
+    /// CHECKPOINT speaks of accepted records as if they were durable.
+    NextIndexOfAccepted "CK4",
+    /// The directory that holds CHECKPOINT is not synced.
+    CheckpointNameNotSynced "CK5",
+    /// The parents of the directory are not synced.
+    ParentsNotSynced "CK5",
+    // Recovery.
+    /// The new log goes on from CHECKPOINT's index.
+    ContinuesFromCheckpoint "CK4",
+    /// Ending before CHECKPOINT's index is no damage.
+    BehindCheckpointIgnored "CK4",
+    /// A missing log is no damage.
+    MissingIgnored "CK6",
+    /// Logs of an epoch that CHECKPOINT does not know are part of the chain.
+    UnknownEpochBelieved "RC1",
+    /// The chain goes back from number to number, not from predecessor to predecessor.
+    ChainByNumber "RC1",
+    /// The new log's number is one more than the highest on the disk.
+    NumberFromDiskOnly "RC2",
+    /// The new log's predecessor is the newest log, though nothing in it is proven.
+    PredecessorIsNewest "RC2",
+    /// CHECKPOINT knows the new epoch before the new log is durable.
+    EpochBeforeNewLog "RC3",
+    /// The new log is not synced.
+    NewLogNotSynced "RC3",
+    /// The new log's name is not synced.
+    NewLogNameNotSynced "RC3",
+    /// Old logs are removed before CHECKPOINT knows the new one.
+    RemovesBeforeCommit "RC3",
+    /// A leftover that holds a promise is removed like any other.
+    LeftoverPromiseIgnored "RC4",
+    /// The tail that nothing proves is not written again.
+    TailNotWrittenAgain "RC5",
+    /// A leftover is written over, under its own number.
+    LeftoverReused "RC6",
+    /// A promise without a header is no evidence.
+    HeaderlessPromiseIgnored "RC7",
+    /// Nothing is ever proof: damage is cut like a torn tail.
+    DamageIsTorn "f28",
+    /// Any tail that ends early is damage.
+    TornIsDamage "L",
+    /// Reading goes on behind a hole.
+    SkipsHoles "f7",
+    /// A read that fails is the end of the log.
+    ReadErrorIsEnd "f42",
+    /// CHECKPOINT's sequence floor is forgotten.
+    SequenceFloorForgotten "F7",
+    /// Replay skips a record of which one family is flushed.
+    ReplaySkipsTooMuch "V11",
+    // Readers without the lock.
+    /// A reader does not look twice before it reports damage.
+    NoSecondLook "RD1",
+    /// A reader calls proven what only the cache shows.
+    UnprovenCalledProven "RD2",
+    // The format.
+    /// The checksum does not cover the length.
+    LengthNotCovered "f26",
+    /// The checksum does not cover the type.
+    TypeNotCovered "f27",
+    /// The checksum does not cover the place in the file.
+    OffsetNotCovered "f36",
+    /// The checksum does not cover the log's number.
+    NumberNotCovered "f35",
+    /// The checksum does not cover the log's identity.
+    IdentityNotCovered "f10",
+}
+
+impl Bug {
+    /// Whether this one is awake.
+    pub fn active(self) -> bool {
+        static CHOSEN: OnceLock<Option<Bug>> = OnceLock::new();
+        *CHOSEN.get_or_init(chosen) == Some(self)
+    }
+
+    /// The bug of that name or number.
+    pub fn find(word: &str) -> Option<Self> {
+        let numbered = word.parse::<usize>().ok().and_then(|number| Self::ALL.get(number.checked_sub(1)?));
+        numbered.or_else(|| Self::ALL.iter().find(|bug| bug.name() == word)).copied()
+    }
+}
+
+/// The bug that the environment asks for.
+fn chosen() -> Option<Bug> {
+    let word = std::env::var(VARIABLE).ok()?;
+    let bug = Bug::find(&word);
+    // A test that asks for a bug which does not exist must not pass for that reason.
+    assert!(bug.is_some(), "{VARIABLE}={word}: there is no such bug");
+    bug
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_are_found_by_name_and_number() {
+        assert_eq!(Bug::find("1"), Some(Bug::AckWithoutSync));
+        assert_eq!(Bug::find("SealBeforeData"), Some(Bug::SealBeforeData));
+        assert_eq!(Bug::find("0"), None);
+        assert_eq!(Bug::find("Nonsense"), None);
+        assert!(Bug::ALL.len() >= 30 && Bug::ALL.iter().all(|bug| !bug.what().is_empty()));
+    }
+}
