@@ -1,7 +1,10 @@
 //! The names: which are durable, which are pending, which are seen.
 
 use std::collections::BTreeMap;
+use std::hash::Hash;
 use std::mem;
+
+use xxhash_rust::xxh3::Xxh3;
 
 use super::pending::{Fate, Pending};
 
@@ -104,5 +107,39 @@ impl Directory {
     pub(super) fn mentions(&self, id: Id) -> bool {
         self.seen.values().chain(self.durable.values()).any(|other| *other == id)
             || self.pending.iter().any(|(_, change)| change.id() == id)
+    }
+
+    /// Every file that a name leads to or may lead to, in an order that does not depend on the files' numbers.
+    pub(super) fn mentioned(&self) -> Vec<Id> {
+        let named = self.seen.values().chain(self.durable.values()).copied();
+        let mut ids: Vec<Id> = Vec::new();
+        for id in named.chain(self.pending.iter().map(|(_, change)| change.id())) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
+
+    /// Adds all that decides what can become of the names; a file is its place in `mentioned`.
+    pub(super) fn fingerprint(&self, mentioned: &[Id], hash: &mut Xxh3) {
+        let place = |id: Id| mentioned.iter().position(|other| *other == id);
+        self.published.hash(hash);
+        for names in [&self.seen, &self.durable] {
+            names.len().hash(hash);
+            for (name, id) in names {
+                (name, place(*id)).hash(hash);
+            }
+        }
+        self.pending.len().hash(hash);
+        for (_, change) in &self.pending {
+            let (kind, from, to) = match change {
+                NameChange::Create { name, .. } => (0_u8, name.as_str(), ""),
+                NameChange::Link { name, .. } => (1, name.as_str(), ""),
+                NameChange::Rename { from, to, .. } => (2, from.as_str(), to.as_str()),
+                NameChange::Unlink { name, .. } => (3, name.as_str(), ""),
+            };
+            (kind, from, to, place(change.id())).hash(hash);
+        }
     }
 }

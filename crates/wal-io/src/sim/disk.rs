@@ -1,14 +1,17 @@
 //! The disk itself: files, names, locks, and what is pending on each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
 use std::mem;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use xxhash_rust::xxh3::Xxh3;
 
 use super::SimOptions;
 use super::directory::{Directory, Id, NameChange};
 use super::fault::Faults;
+use super::image::Image;
 use super::inode::Inode;
 use super::pending::{Fate, Pending};
 use super::rng::Rng;
@@ -18,8 +21,10 @@ use crate::names;
 /// Longer files are refused with EFBIG: they are in memory.
 const LONGEST: usize = 1 << 30;
 
+/// Called before each operation with its words.
+pub(super) type Hook = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Everything behind the one lock of a disk.
-#[derive(Debug)]
 pub(super) struct Disk {
     pub(super) options: SimOptions,
     pub(super) directory: Directory,
@@ -30,6 +35,7 @@ pub(super) struct Disk {
     pub(super) capacity: Option<u64>,
     /// Another disk has taken its place.
     pub(super) dead: bool,
+    pub(super) before_each: Option<Hook>,
     /// Numbers files and effects; 0 is the directory's own entry.
     sequence: u64,
     /// What failed syncs leave behind.
@@ -47,6 +53,7 @@ impl Disk {
             recorder: Recorder::default(),
             capacity: None,
             dead: false,
+            before_each: None,
             sequence: 0,
             spoiler: options.failed_sync_seed.map(Rng::new),
         }
@@ -66,22 +73,29 @@ impl Disk {
         after
     }
 
-    /// The disk after a power cut; what `decide` says of each pending effect, in order, becomes of it.
-    pub(super) fn after_power_cut(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
-        let pending = self.pending();
-        let fates: BTreeMap<u64, Fate> = pending.iter().map(|(id, one)| (*id, decide(one))).collect();
-        let mut fate = |sequence: u64| fates.get(&sequence).copied().unwrap_or(Fate::Lost);
+    /// The disk after a power cut; what `fate` says of each pending effect, by its number, becomes of it.
+    pub(super) fn after_power_cut(&self, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
         let exists = self.directory.published || fate(0) == Fate::Kept;
-        let directory = self.directory.after_power_cut(exists, &mut fate);
+        let directory = self.directory.after_power_cut(exists, fate);
         let mut after = Self { directory, ..self.successor() };
         for (name, id) in &after.directory.seen {
             if let Some(file) = self.files.get(id) {
-                let mut file = file.after_power_cut(&mut fate);
-                file.label.clone_from(name);
-                after.files.insert(*id, file);
+                after.files.insert(*id, file.after_power_cut(name, fate));
             }
         }
         after
+    }
+
+    /// A hash over all that decides what can become of the disk.
+    pub(super) fn fingerprint(&self) -> u128 {
+        let mut hash = Xxh3::new();
+        (self.options, self.capacity, &self.spoiler).hash(&mut hash);
+        let mentioned = self.directory.mentioned();
+        self.directory.fingerprint(&mentioned, &mut hash);
+        for file in mentioned.iter().filter_map(|id| self.files.get(id)) {
+            file.fingerprint(&mut hash);
+        }
+        hash.digest128()
     }
 
     /// Everything pending, in the order in which it was done; 0 is the directory.
@@ -107,8 +121,8 @@ impl Disk {
     }
 
     /// The file's last name.
-    pub(super) fn label(&self, id: Id) -> String {
-        self.files.get(&id).map(|file| file.label.clone()).unwrap_or_default()
+    pub(super) fn label(&self, id: Id) -> Arc<str> {
+        self.files.get(&id).map_or_else(|| "".into(), |file| Arc::clone(&file.label))
     }
 
     /// A handle of the file keeps this.
@@ -160,7 +174,7 @@ impl Disk {
             return Ok(());
         }
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.file(id)?.label.clone_from(&to);
+        self.file(id)?.label = to.as_str().into();
         let sequence = self.next();
         if self.options.split_renames {
             self.directory.change(sequence, NameChange::Link { name: to, id });
@@ -216,12 +230,7 @@ impl Disk {
     pub(super) fn read(&self, id: Id, offset: u64, buffer: &mut [u8]) -> Result<usize, Failure> {
         let file = self.files.get(&id).ok_or_else(Failure::absent)?;
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-        let bytes = file.cache.get(offset..).unwrap_or_default();
-        let length = bytes.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(bytes) {
-            *to = *from;
-        }
-        Ok(length)
+        Ok(file.cache.read(offset, buffer))
     }
 
     pub(super) fn sync(&mut self, id: Id) -> Result<(), Failure> {
@@ -258,11 +267,11 @@ impl Disk {
     }
 
     /// Puts a file there that is durable, name and all, and everything pending about names with it.
-    pub(super) fn place(&mut self, name: &str, bytes: Vec<u8>) {
+    pub(super) fn place(&mut self, name: &str, bytes: &[u8]) {
         self.sync_dir();
         self.directory.published = true;
         let id = self.next();
-        self.files.insert(id, Inode::at_rest(name, bytes));
+        self.files.insert(id, Inode::at_rest(name, Image::from(bytes)));
         self.directory.seen.insert(name.to_owned(), id);
         self.directory.durable.insert(name.to_owned(), id);
         self.forget_unreachable();

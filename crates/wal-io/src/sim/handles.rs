@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Id;
-use super::trace::{Failure, Kind};
+use super::trace::{Failure, Kind, Line, Place};
 use super::{Disk, SimStorage};
 use crate::{Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
 
@@ -19,6 +19,21 @@ enum Subject<'a> {
     File(Id),
     Range(Id, u64, usize),
     Length(Id, u64),
+}
+
+impl Disk {
+    /// What the trace will say of an operation.
+    fn line(&self, kind: Kind, subject: Subject<'_>) -> Line {
+        let (name, to, place) = match subject {
+            Subject::Directory => ("".into(), None, Place::Nowhere),
+            Subject::Name(name) => (name.into(), None, Place::Nowhere),
+            Subject::Two(from, to) => (from.into(), Some(to.into()), Place::Nowhere),
+            Subject::File(id) => (self.label(id), None, Place::Nowhere),
+            Subject::Range(id, offset, length) => (self.label(id), None, Place::Range(offset, length)),
+            Subject::Length(id, length) => (self.label(id), None, Place::Length(length)),
+        };
+        Line { kind, name, to, place, failure: None }
+    }
 }
 
 impl SimStorage {
@@ -41,21 +56,21 @@ impl SimStorage {
         spoil: impl FnOnce(&mut Disk, u64),
     ) -> Result<T, IoError> {
         let mut disk = self.locked();
-        let (first, second) = match subject {
-            Subject::Directory => (String::new(), None),
-            Subject::Name(name) => (name.to_owned(), None),
-            Subject::Two(from, to) => (from.to_owned(), Some(to)),
-            Subject::File(id) | Subject::Range(id, ..) | Subject::Length(id, _) => (disk.label(id), None),
-        };
-        let failed = |error| {
-            let error = IoError::new(kind.operation(), self.path().join(&first), error);
+        let mut line = disk.line(kind, subject);
+        if let Some(hook) = disk.before_each.clone() {
+            drop(disk);
+            hook(&line.to_string());
+            disk = self.locked();
+        }
+        let failed = |line: &Line, error| {
+            let error = IoError::new(kind.operation(), self.path().join(&*line.name), error);
             if let Subject::Range(_, offset, _) = subject { error.at(offset) } else { error }
         };
         if let Some(gone) = disk.gone() {
-            return Err(failed(gone.into()));
+            return Err(failed(&line, gone.into()));
         }
         disk.recorder.count(kind);
-        let names = [first.as_str(), second.unwrap_or(first.as_str())];
+        let names = [&*line.name, line.to.as_deref().unwrap_or(&line.name)];
         let result = match disk.faults.strike(kind, &names) {
             None => act(&mut disk),
             Some((failure, after)) => {
@@ -63,24 +78,10 @@ impl SimStorage {
                 Err(failure)
             }
         };
-        let mut line = kind.word().to_owned();
-        for word in [first.as_str(), second.unwrap_or_default()] {
-            if !word.is_empty() {
-                line.push(' ');
-                line.push_str(word);
-            }
-        }
-        match subject {
-            Subject::Range(_, offset, length) => line.push_str(&format!(" {offset}+{length}")),
-            Subject::Length(_, length) => line.push_str(&format!(" {length}")),
-            _ => {}
-        }
-        if let Err(failure) = &result {
-            line.push_str(" = ");
-            line.push_str(failure.word);
-        }
+        line.failure = result.as_ref().err().map(|failure| failure.word);
+        let result = result.map_err(|failure| failed(&line, failure.error));
         disk.recorder.lines.push(line);
-        result.map_err(|failure| failed(failure.error))
+        result
     }
 
     fn open(&self, name: &str) -> Result<File, IoError> {

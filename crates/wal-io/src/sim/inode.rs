@@ -1,8 +1,10 @@
 //! One file: what is durable, what is pending, what readers see.
 
-use std::mem;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::Xxh3;
+
+use super::image::Image;
 use super::pending::{Fate, Pending};
 use super::rng::Rng;
 
@@ -10,14 +12,14 @@ use super::rng::Rng;
 pub(super) const SECTOR: usize = 512;
 
 /// A file, whatever its name is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Inode {
     /// The last name it had, for messages.
-    pub(super) label: String,
+    pub(super) label: Arc<str>,
     /// What readers see.
-    pub(super) cache: Vec<u8>,
+    pub(super) cache: Image,
     /// What is on the disk for certain; its length is the durable length.
-    pub(super) durable: Vec<u8>,
+    pub(super) durable: Image,
     /// What may or may not be on the disk, in the order in which it was done.
     pending: Vec<Effect>,
     /// The length it has if everything pending survives.
@@ -36,27 +38,47 @@ struct Effect {
 #[derive(Clone, Debug)]
 enum Change {
     /// Bytes inside one sector.
-    Bytes { offset: usize, bytes: Vec<u8> },
+    Bytes { offset: usize, bytes: Piece },
     /// The file became at least this long.
     Size(usize),
+}
+
+/// A part of the bytes of one write.
+#[derive(Clone, Debug)]
+struct Piece {
+    write: Arc<[u8]>,
+    start: usize,
+    length: usize,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        self.write.get(self.start..self.start.saturating_add(self.length)).unwrap_or_default()
+    }
 }
 
 impl Inode {
     /// A new and empty file.
     pub(super) fn new(label: &str) -> Self {
-        Self { label: label.to_owned(), ..Self::default() }
+        Self::at_rest(label, Image::default())
     }
 
     /// A file at rest.
-    pub(super) fn at_rest(label: &str, bytes: Vec<u8>) -> Self {
-        let promised = bytes.len();
-        Self { label: label.to_owned(), cache: bytes.clone(), durable: bytes, promised, ..Self::default() }
+    pub(super) fn at_rest(label: &str, image: Image) -> Self {
+        Self {
+            label: label.into(),
+            cache: image.clone(),
+            promised: image.len(),
+            durable: image,
+            pending: Vec::new(),
+            handles: Arc::default(),
+        }
     }
 
     /// The same file for another process: pending stays pending, nobody has it open.
     pub(super) fn inherited(&self) -> Self {
         Self {
-            label: self.label.clone(),
+            label: Arc::clone(&self.label),
             cache: self.cache.clone(),
             durable: self.durable.clone(),
             pending: self.pending.clone(),
@@ -65,12 +87,9 @@ impl Inode {
         }
     }
 
-    /// The same file after a power cut.
-    pub(super) fn after_power_cut(&self, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
-        let mut after = self.inherited();
-        after.settle(fate);
-        after.cache.clone_from(&after.durable);
-        after
+    /// The same file, under this name, after a power cut.
+    pub(super) fn after_power_cut(&self, label: &str, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
+        Self::at_rest(label, self.settled(fate))
     }
 
     /// Writes into the cache; the effects are pending. `sequence` numbers them.
@@ -78,23 +97,23 @@ impl Inode {
         if bytes.is_empty() {
             return;
         }
-        put(&mut self.cache, offset, bytes);
+        self.cache.put(offset, bytes);
         self.grow(offset.saturating_add(bytes.len()), sequence);
-        let mut at = offset;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let (sector, after) = rest.split_at(rest.len().min(SECTOR - at % SECTOR));
-            let change = Change::Bytes { offset: at, bytes: sector.to_vec() };
-            self.pending.push(Effect { sequence: sequence(), change });
-            at = at.saturating_add(sector.len());
-            rest = after;
+        let write: Arc<[u8]> = bytes.into();
+        let mut start = 0;
+        while start < bytes.len() {
+            let at = offset.saturating_add(start);
+            let length = (SECTOR - at % SECTOR).min(bytes.len() - start);
+            let bytes = Piece { write: Arc::clone(&write), start, length };
+            self.pending.push(Effect { sequence: sequence(), change: Change::Bytes { offset: at, bytes } });
+            start += length;
         }
     }
 
     /// Makes the file at least `length` bytes long.
     pub(super) fn grow(&mut self, length: usize, sequence: &mut dyn FnMut() -> u64) {
         if self.cache.len() < length {
-            self.cache.resize(length, 0);
+            self.cache.resize(length);
         }
         // Not the cached length: a failed sync may have lost a change of size that the cache still shows.
         if length > self.promised {
@@ -105,39 +124,67 @@ impl Inode {
 
     /// Decides what becomes of everything pending.
     pub(super) fn settle(&mut self, fate: &mut dyn FnMut(u64) -> Fate) {
-        let mut length = self.durable.len();
-        for effect in mem::take(&mut self.pending) {
-            match (fate(effect.sequence), effect.change) {
+        self.durable = self.settled(fate);
+        self.durable.share(&self.cache);
+        self.pending.clear();
+        self.promised = self.durable.len();
+    }
+
+    /// What is on the disk when that has become of everything pending.
+    fn settled(&self, fate: &mut dyn FnMut(u64) -> Fate) -> Image {
+        let mut image = self.durable.clone();
+        let mut length = image.len();
+        for effect in &self.pending {
+            match (fate(effect.sequence), &effect.change) {
                 (Fate::Lost, _) => {}
-                (Fate::Kept, Change::Bytes { offset, bytes }) => put(&mut self.durable, offset, &bytes),
-                (Fate::Kept, Change::Size(size)) => length = length.max(size),
-                (Fate::Part { chance, .. }, Change::Bytes { offset, mut bytes }) => {
-                    bytes.truncate(below(chance, bytes.len()));
-                    put(&mut self.durable, offset, &bytes);
+                (Fate::Kept, Change::Bytes { offset, bytes }) => image.put(*offset, bytes.bytes()),
+                (Fate::Kept, Change::Size(size)) => length = length.max(*size),
+                (Fate::Part { chance, .. }, Change::Bytes { offset, bytes }) => {
+                    let (first, _) = bytes.bytes().split_at(below(chance, bytes.length));
+                    image.put(*offset, first);
                 }
                 (Fate::Part { chance, unit }, Change::Size(size)) => {
                     let part = length.saturating_add(below(chance, size.saturating_sub(length)));
                     length = length.max(part - part % unit.max(1));
                 }
                 (Fate::Garbage { .. }, Change::Size(_)) => {}
-                (Fate::Garbage { seed, anywhere }, Change::Bytes { offset, mut bytes }) => {
-                    let old = self.durable.iter().skip(offset).take(bytes.len());
-                    if anywhere || old.into_iter().all(|byte| *byte == 0) {
+                (Fate::Garbage { seed, anywhere }, Change::Bytes { offset, bytes }) => {
+                    if anywhere || image.is_zero(*offset, bytes.length) {
                         let mut rng = Rng::new(seed);
-                        bytes.fill_with(|| rng.byte());
-                        put(&mut self.durable, offset, &bytes);
+                        let garbage: Vec<u8> = (0..bytes.length).map(|_| rng.byte()).collect();
+                        image.put(*offset, &garbage);
                     }
                 }
             }
         }
-        self.durable.resize(length, 0);
-        self.promised = length;
+        image.resize(length);
+        image
+    }
+
+    /// Adds all that decides what can become of the bytes.
+    pub(super) fn fingerprint(&self, hash: &mut Xxh3) {
+        self.durable.fingerprint(&Image::default(), hash);
+        self.cache.fingerprint(&self.durable, hash);
+        hash.update(&self.promised.to_le_bytes());
+        hash.update(&self.pending.len().to_le_bytes());
+        for effect in &self.pending {
+            let (kind, place, bytes) = match &effect.change {
+                Change::Bytes { offset, bytes } => (0, *offset, bytes.bytes()),
+                Change::Size(size) => (1, *size, [].as_slice()),
+            };
+            hash.update(&[kind]);
+            hash.update(&place.to_le_bytes());
+            hash.update(&bytes.len().to_le_bytes());
+            hash.update(bytes);
+        }
     }
 
     /// Changes what readers see and makes exactly that durable.
     pub(super) fn corrupt(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
         self.pending.clear();
-        change(&mut self.cache);
+        let mut bytes = self.cache.to_vec();
+        change(&mut bytes);
+        self.cache = Image::from(bytes.as_slice());
         self.durable.clone_from(&self.cache);
         self.promised = self.durable.len();
     }
@@ -145,11 +192,11 @@ impl Inode {
     /// What is pending, in the order in which it was done.
     pub(super) fn pending(&self) -> impl Iterator<Item = (u64, Pending)> + '_ {
         self.pending.iter().map(|effect| {
-            let file = self.label.clone();
+            let file = self.label.to_string();
             let pending = match &effect.change {
                 Change::Size(size) => Pending::Size { file, length: *size as u64 },
                 Change::Bytes { offset, bytes } => {
-                    Pending::Sector { file, offset: *offset as u64, length: bytes.len() as u64 }
+                    Pending::Sector { file, offset: *offset as u64, length: bytes.length as u64 }
                 }
             };
             (effect.sequence, pending)
@@ -160,15 +207,4 @@ impl Inode {
 /// A number from 0 to `most`.
 fn below(chance: u64, most: usize) -> usize {
     usize::try_from(chance % (most as u64).saturating_add(1)).unwrap_or(most)
-}
-
-/// Copies into an image that grows as needed.
-fn put(image: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    let end = offset.saturating_add(bytes.len());
-    if image.len() < end {
-        image.resize(end, 0);
-    }
-    if let Some(place) = image.get_mut(offset..end) {
-        place.copy_from_slice(bytes);
-    }
 }

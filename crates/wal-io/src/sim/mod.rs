@@ -53,6 +53,7 @@ mod directory;
 mod disk;
 mod fault;
 mod handles;
+mod image;
 mod inode;
 mod pending;
 mod rng;
@@ -65,7 +66,7 @@ use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use disk::Disk;
+use disk::{Disk, Hook};
 pub use fault::{Fault, FaultError};
 pub use pending::Pending;
 use pending::{Dice, Fate};
@@ -79,7 +80,7 @@ pub struct SimStorage {
 }
 
 /// How cruel the disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SimOptions {
     /// A sector may be torn at any byte, and garbage may replace durable bytes that were being overwritten. Off by
     /// default: a sector is old or new.
@@ -184,7 +185,7 @@ impl SimStorage {
     /// Cuts the power; the seed decides what of everything pending survives.
     pub fn crash(&self, seed: u64) -> Self {
         let mut dice = Dice::new(seed, self.locked().options);
-        self.cut(&mut |pending| dice.throw(pending))
+        self.cut_deciding(&mut |pending| dice.throw(pending))
     }
 
     /// Cuts the power; nothing pending survives.
@@ -199,15 +200,24 @@ impl SimStorage {
 
     /// Cuts the power; asks for each of [`SimStorage::pending`], in that order, whether it survives.
     pub fn crash_with(&self, survives: &mut dyn FnMut(&Pending) -> bool) -> Self {
-        // Decided without the disk's lock, so that the caller may look at the disk.
-        let mut kept = self.pending().iter().map(survives).collect::<Vec<_>>().into_iter();
-        self.cut(&mut |_| Fate::kept(kept.next().unwrap_or(false)))
+        self.cut_deciding(&mut |pending| Fate::kept(survives(pending)))
     }
 
-    fn cut(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
+    fn cut_deciding(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
+        // Decided without the disk's lock, so that the caller may look at the disk.
+        let pending = self.locked().pending();
+        let fates: Vec<(u64, Fate)> =
+            pending.iter().map(|(sequence, one)| (*sequence, decide(one))).collect();
+        self.cut(&mut |sequence| {
+            let place = fates.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
+            place.ok().and_then(|place| fates.get(place)).map_or(Fate::Lost, |(_, fate)| *fate)
+        })
+    }
+
+    fn cut(&self, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
         let mut disk = self.locked();
         disk.dead = true;
-        Self::around(disk.after_power_cut(decide))
+        Self::around(disk.after_power_cut(fate))
     }
 
     /// Ends the process, not the power: reads show what they showed, what was pending is pending, locks are free.
@@ -215,6 +225,23 @@ impl SimStorage {
         let mut disk = self.locked();
         disk.dead = true;
         Self::around(disk.after_process_crash())
+    }
+
+    /// A copy that lives on its own: what was pending is pending in both, and this disk goes on untouched. The copy has no
+    /// handles, locks, faults, hook, trace or counts, as after [`SimStorage::process_crash`].
+    pub fn fork(&self) -> Self {
+        Self::around(self.locked().after_process_crash())
+    }
+
+    /// A hash over everything that decides what can become of the disk: what is durable, pending, seen and dropped by
+    /// failed syncs, of the names and of every file that a name leads to or may lead to, the options, and the capacity. Two
+    /// disks with the same fingerprint have the same outcomes, whatever was done to get there.
+    ///
+    /// Not in it: handles, locks and files that only a handle keeps; faults, hook, trace and counts; how changes of one file
+    /// or name were interleaved with those of another, because they survive apart. So a seed given to
+    /// [`SimStorage::crash`] may choose another of the same outcomes. The value may change with the version of this crate.
+    pub fn fingerprint(&self) -> u128 {
+        self.locked().fingerprint()
     }
 
     /// Everything that the next power cut may keep or lose, in the order in which it was done.
@@ -247,6 +274,14 @@ impl SimStorage {
         self.locked().faults.clear();
     }
 
+    /// Calls `hook` before each operation, with the words of the trace and without the disk's lock, so that it may look at
+    /// the disk, cut the power, wait, or hand over to another thread. It must not operate on this disk: that would call it
+    /// again. One hook at a time; neither a crash nor a fork takes it along.
+    pub fn before_each(&self, hook: Arc<dyn Fn(&str) + Send + Sync>) {
+        let hook: Hook = hook;
+        self.locked().before_each = Some(hook);
+    }
+
     /// How many bytes the files that have a name may have together; a write beyond it writes what fits and fails with
     /// ENOSPC.
     pub fn set_capacity(&self, bytes: Option<u64>) {
@@ -256,7 +291,7 @@ impl SimStorage {
     /// Every operation so far, in order: `write 000001.wal 0+512`, `rename a b`, `syncdir = EIO`. Operations after the
     /// power went are not in it.
     pub fn trace(&self) -> Vec<String> {
-        self.locked().recorder.lines.clone()
+        self.locked().recorder.lines.iter().map(ToString::to_string).collect()
     }
 
     /// Empties the trace; the counts stay.
@@ -286,7 +321,7 @@ impl SimStorage {
     /// What a reader would see.
     pub fn read_file(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.locked();
-        disk.files.get(&disk.find(name)?).map(|file| file.cache.clone())
+        disk.files.get(&disk.find(name)?).map(|file| file.cache.to_vec())
     }
 
     /// The names that a listing would show, sorted.
@@ -298,12 +333,12 @@ impl SimStorage {
     pub fn durable_files(&self) -> BTreeMap<String, Vec<u8>> {
         let disk = self.locked();
         let names = disk.directory.durable.iter().filter(|_| disk.directory.published);
-        names.filter_map(|(name, id)| Some((name.clone(), disk.files.get(id)?.durable.clone()))).collect()
+        names.filter_map(|(name, id)| Some((name.clone(), disk.files.get(id)?.durable.to_vec()))).collect()
     }
 
     /// Puts a durable file there, name and all, instead of what was there; all names and the directory become durable.
     pub fn write_file(&self, name: &str, bytes: impl Into<Vec<u8>>) {
-        self.locked().place(name, bytes.into());
+        self.locked().place(name, &bytes.into());
     }
 
     /// Takes a file away durably; all other names become durable. False if it was not there.

@@ -1,7 +1,7 @@
 //! Chance that can be replayed: splitmix64.
 
 /// A splitmix64 generator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Rng(u64);
 
 impl Rng {

@@ -1,7 +1,9 @@
 //! What was done: names of operations, the trace, the counts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -99,6 +101,43 @@ impl Kind {
     }
 }
 
+/// One operation, as the trace tells it.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) kind: Kind,
+    /// Empty if the operation is about the directory.
+    pub(super) name: Arc<str>,
+    /// The new name, of a rename.
+    pub(super) to: Option<Arc<str>>,
+    pub(super) place: Place,
+    /// The word of the error that it failed with.
+    pub(super) failure: Option<&'static str>,
+}
+
+/// Where in its file an operation was.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    Nowhere,
+    Range(u64, usize),
+    Length(u64),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.word())?;
+        for name in [Some(&self.name), self.to.as_ref()].into_iter().flatten().filter(|name| !name.is_empty())
+        {
+            write!(f, " {name}")?;
+        }
+        match self.place {
+            Place::Nowhere => {}
+            Place::Range(offset, length) => write!(f, " {offset}+{length}")?,
+            Place::Length(length) => write!(f, " {length}")?,
+        }
+        self.failure.map_or(Ok(()), |word| write!(f, " = {word}"))
+    }
+}
+
 /// Why an operation failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -134,7 +173,7 @@ impl From<io::Error> for Failure {
 /// The trace and the counts of one disk.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
-    pub(super) lines: Vec<String>,
+    pub(super) lines: Vec<Line>,
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) mutations: u64,
     /// Power goes when there were so many mutations.

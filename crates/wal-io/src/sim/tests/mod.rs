@@ -1,5 +1,6 @@
 //! Tests of the crashable disk.
 
+mod copies;
 mod crash;
 mod fault;
 mod outside;
