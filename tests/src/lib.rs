@@ -1,6 +1,7 @@
 //! What the workspace's tests share: a second decoder, logs made to order, and a count of allocations.
 
 pub mod allocations;
+pub mod explore;
 pub mod faulty;
 pub mod golden;
 pub mod life;

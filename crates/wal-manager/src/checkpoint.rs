@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
-use wal_format::{Epoch, SeqNum, WalId};
+use wal_format::{Epoch, Index, SeqNum, WalId};
 use wal_io::{Sink, Storage};
 
 use crate::error::{Error, Result};
@@ -20,6 +20,9 @@ pub(crate) struct Loaded {
     slot: Slot,
     /// What is wrong with the other one.
     pub(crate) fault: Option<SlotFault>,
+    /// The lower next index of the good slots. What one slot says may be in the cache only, and of a recovery that died then; what both
+    /// say was made durable by one of them (CK1).
+    pub(crate) durable_next_index: Index,
 }
 
 /// Reads CHECKPOINT without changing anything; `None` if there is no such file.
@@ -45,16 +48,18 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
             decoded => Ok(decoded),
         }
     };
-    let loaded = match (read(Slot::A)?, read(Slot::B)?) {
+    let (content, slot, fault, other) = match (read(Slot::A)?, read(Slot::B)?) {
         (Ok(a), Ok(b)) if (a.version >= b.version) != seeded_bug!(OlderSlotBelieved) => {
-            Loaded { content: a, slot: Slot::A, fault: None }
+            (a, Slot::A, None, Some(b))
         }
-        (Ok(_), Ok(b)) => Loaded { content: b, slot: Slot::B, fault: None },
-        (Ok(a), Err(fault)) => Loaded { content: a, slot: Slot::A, fault: Some(fault) },
-        (Err(fault), Ok(b)) => Loaded { content: b, slot: Slot::B, fault: Some(fault) },
+        (Ok(a), Ok(b)) => (b, Slot::B, None, Some(a)),
+        (Ok(a), Err(fault)) => (a, Slot::A, Some(fault), None),
+        (Err(fault), Ok(b)) => (b, Slot::B, Some(fault), None),
         (Err(first), Err(second)) => return Err(Error::CheckpointDamaged { path, first, second }),
     };
-    Ok(Some(loaded))
+    let durable_next_index =
+        other.map_or(content.next_index, |other| content.next_index.min(other.next_index));
+    Ok(Some(Loaded { content, slot, fault, durable_next_index }))
 }
 
 /// Makes CHECKPOINT's name and the directory's own entry durable.

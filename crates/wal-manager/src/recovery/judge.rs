@@ -209,18 +209,30 @@ impl Judge<'_> {
                 Some(top) if file.log < top => Place::Jumped,
                 _ => Place::Above,
             };
-            self.file(file, place, broken);
+            // The new log of a recovery that died follows a log that CHECKPOINT knows and that is still there. If it does not, a writer went on
+            // behind that log.
+            let before = file.header.and_then(|header| header.predecessor);
+            let orphan = before.is_some_and(|before| {
+                let below = files.get(&before.log);
+                before.proven > 0
+                    && before.log >= lowest
+                    && !chain.links.contains(&(before.log, true))
+                    && below.is_none_or(|below| below.kind == Header::Unknown)
+            });
+            self.file(file, place, broken, orphan);
         }
         self.missing(chain, files, top);
     }
 
-    fn file(&mut self, file: &LogFile, place: Place, broken: bool) {
+    /// `broken`: the chain leads to it; `orphan`: its header proves something in a log that CHECKPOINT does not know or that is gone (RC4, PR4).
+    fn file(&mut self, file: &LogFile, place: Place, broken: bool, orphan: bool) {
         let recorded = self.checkpoint.active >= file.log || self.checkpoint.sealed_through >= file.log;
         let known_number = file.log <= self.checkpoint.highest;
         // A log under another one's name was moved there: no crash does that.
         let misplaced = matches!(file.fault, Some(Reason::Header(HeaderFault::OtherLog { .. })));
         let forgotten = seeded_bug!(LeftoverPromiseIgnored) && file.kind == Header::Unknown;
-        let stated = (file.behind.has_statement() || misplaced) && !forgotten;
+        let orphan = orphan && file.kind == Header::Unknown;
+        let stated = (file.behind.has_statement() || misplaced || orphan) && !forgotten;
         let old_epoch = file.header.is_some_and(|header| header.epoch <= self.checkpoint.epoch);
         // An epoch that CHECKPOINT knows under a number that it does not know: CHECKPOINT was durable before that file was used.
         let beyond = file.kind == Header::Unknown && old_epoch && !known_number;

@@ -1,0 +1,73 @@
+//! What a power cut may leave of one moment.
+
+use wal_io::sim::{Pending, SimStorage};
+
+/// Most pending effects of which every subset is tried.
+pub const SUBSETS_MAX: usize = 7;
+
+/// One outcome: what survived, and a sector that holds garbage.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    kept: Vec<bool>,
+    garbage: Option<usize>,
+}
+
+impl Outcome {
+    /// The disk that is left of `disk`, which is used up.
+    pub fn of(&self, disk: &SimStorage, pending: &[Pending]) -> SimStorage {
+        let mut kept = self.kept.iter();
+        let after = disk.crash_with(&mut |_| kept.next().copied().unwrap_or(false));
+        if let Some(Pending::Sector { file, offset, length }) = self.garbage.and_then(|at| pending.get(at)) {
+            after.corrupt(file, |bytes| {
+                let (from, length) = (usize::try_from(*offset).unwrap(), usize::try_from(*length).unwrap());
+                // What a sector holds that was being written when the power went; only where the file reaches.
+                bytes.iter_mut().skip(from).take(length).enumerate().for_each(|(at, byte)| {
+                    *byte = 0x5a ^ at.to_le_bytes()[0].wrapping_mul(31);
+                });
+            });
+        }
+        after
+    }
+
+    /// In words: what survived and what was lost.
+    pub fn words(&self, pending: &[Pending]) -> String {
+        let list = |wanted: bool| {
+            let chosen = pending.iter().zip(&self.kept).filter(|(_, kept)| **kept == wanted);
+            chosen.map(|(one, _)| one.to_string()).collect::<Vec<_>>().join(", ")
+        };
+        let mut words = format!("power cut; kept [{}], lost [{}]", list(true), list(false));
+        if let Some(garbage) = self.garbage.and_then(|at| pending.get(at)) {
+            words.push_str(&format!(", garbage in {garbage}"));
+        }
+        words
+    }
+}
+
+/// All outcomes of a moment with `pending`: every subset if there are few, and otherwise all, none, each beginning, each alone, all but
+/// each; and with each sector full of garbage.
+pub fn outcomes(pending: &[Pending]) -> Vec<Outcome> {
+    let count = pending.len();
+    let mut kept: Vec<Vec<bool>> = if count <= SUBSETS_MAX {
+        (0..1_usize << count).map(|bits| (0..count).map(|at| bits >> at & 1 == 1).collect()).collect()
+    } else {
+        let beginnings = (0..=count).map(|first| (0..count).map(|at| at < first).collect());
+        let alone = (0..count).map(|one| (0..count).map(|at| at == one).collect());
+        let without = (0..count).map(|one| (0..count).map(|at| at != one).collect());
+        beginnings.chain(alone).chain(without).collect()
+    };
+    kept.sort_unstable();
+    kept.dedup();
+    let mut outcomes: Vec<_> = kept.into_iter().map(|kept| Outcome { kept, garbage: None }).collect();
+    let sectors = pending.iter().enumerate().filter(|(_, one)| matches!(one, Pending::Sector { .. }));
+    for (at, _) in sectors {
+        outcomes.push(Outcome { kept: vec![true; count], garbage: Some(at) });
+        let mut alone = vec![false; count];
+        // Names are needed for the garbage to be seen.
+        for (kept, one) in alone.iter_mut().zip(pending) {
+            *kept = !matches!(one, Pending::Sector { .. });
+        }
+        alone[at] = true;
+        outcomes.push(Outcome { kept: alone, garbage: Some(at) });
+    }
+    outcomes
+}
