@@ -1,6 +1,11 @@
 //! Exhaustive exploration at a stated bound; see `wal_tests::explore`. `EXPLORE=10` multiplies the states that are lived on from.
 
-use wal_tests::explore::{Bounds, Generation, explore};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wal_io::sim::SimStorage;
+use wal_manager::{FamilyId, Record, RecordKind, Wal};
+use wal_tests::explore::{Bounds, Generation, explore, script};
 
 #[test]
 fn t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
@@ -9,14 +14,71 @@ fn t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_kee
     let bounds = Bounds {
         threads: 2,
         generations: vec![
-            Generation { states: 1, calls: 3, failing_calls: Some(2), damaged: 0 },
-            Generation { states: 100 * scale, calls: 1, failing_calls: Some(1), damaged: 100 * scale },
-            Generation { states: 100 * scale, calls: 1, failing_calls: Some(0), damaged: 100 * scale },
-            Generation { states: 100 * scale, calls: 0, failing_calls: None, damaged: 0 },
+            Generation { states: 1, calls: 4, failing_calls: Some(3), damaged: 0 },
+            Generation { states: 2000 * scale, calls: 2, failing_calls: Some(1), damaged: 500 * scale },
+            Generation { states: 3000 * scale, calls: 1, failing_calls: Some(0), damaged: 500 * scale },
+            Generation { states: 5000 * scale, calls: 0, failing_calls: None, damaged: 0 },
         ],
     };
     match explore(&bounds) {
         Ok(totals) => println!("{totals:?}"),
         Err(counterexample) => panic!("\n{counterexample}"),
+    }
+}
+
+/// RD1: whatever a writer does while a reader without the lock is between any two of its operations, the reader sees no damage and no hole.
+#[test]
+fn rd1_f22_a_reader_that_a_writer_overtakes_at_any_operation_reports_no_damage() {
+    type Work = fn(&Wal);
+    let append = |wal: &Wal| {
+        wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
+    };
+    let works: [(&str, Work); 4] = [
+        ("delete", |wal| drop(wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap())),
+        ("append", append),
+        ("rotate", |wal| drop(wal.rotate().unwrap())),
+        ("rotate, append and delete", |wal| {
+            wal.rotate().unwrap();
+            wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
+            wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+        }),
+    ];
+    for (name, work) in works {
+        for operation in 0.. {
+            let disk = SimStorage::new();
+            let recovery = script::options(&disk).recover().unwrap();
+            let (wal, _) = recovery.finish_without_replay().unwrap();
+            for _ in 0..3 {
+                append(&wal);
+                append(&wal);
+                wal.rotate().unwrap();
+            }
+            append(&wal);
+            append(&wal);
+            let (seen, wal) = (AtomicU64::new(0), Arc::new(wal));
+            let writer = Arc::clone(&wal);
+            disk.before_each(Arc::new(move |_| {
+                // The writer's own operations are counted too and come later than its turn.
+                if seen.fetch_add(1, Ordering::Relaxed) == operation {
+                    work(&writer);
+                }
+            }));
+            let inspected = script::options(&disk).inspect();
+            let records =
+                inspected.and_then(|inspection| inspection.records().collect::<Result<Vec<_>, _>>());
+            let done = disk.counts().values().sum::<u64>();
+            disk.before_each(Arc::new(|_| ()));
+            let records = match records {
+                Ok(records) => records,
+                // A log that was deleted after the reader had opened it stays readable; one that it had not opened yet is gone.
+                Err(error) => panic!("{name} before operation {operation} of the reader: {error}"),
+            };
+            let indices: Vec<u64> = records.iter().map(|record| record.index.get()).collect();
+            assert!(indices.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{name} {operation}: {indices:?}");
+            assert!(indices.last().is_some_and(|last| *last >= 8), "{name} {operation}: {indices:?}");
+            if operation > done {
+                break;
+            }
+        }
     }
 }

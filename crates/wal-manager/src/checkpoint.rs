@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
-use wal_format::{Epoch, Index, SeqNum, WalId};
+use wal_format::{Epoch, SeqNum, WalId};
 use wal_io::{Sink, Storage};
 
 use crate::error::{Error, Result};
@@ -16,13 +16,8 @@ use crate::record::Position;
 pub(crate) struct Loaded {
     /// The content that counts.
     pub(crate) content: Checkpoint,
-    /// The slot it was read from.
-    slot: Slot,
     /// What is wrong with the other one.
     pub(crate) fault: Option<SlotFault>,
-    /// The lower next index of the good slots. What one slot says may be in the cache only, and of a recovery that died then; what both
-    /// say was made durable by one of them (CK1).
-    pub(crate) durable_next_index: Index,
 }
 
 /// Reads CHECKPOINT without changing anything; `None` if there is no such file.
@@ -48,31 +43,14 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
             decoded => Ok(decoded),
         }
     };
-    let (content, slot, fault, other) = match (read(Slot::A)?, read(Slot::B)?) {
-        (Ok(a), Ok(b)) if (a.version >= b.version) != seeded_bug!(OlderSlotBelieved) => {
-            (a, Slot::A, None, Some(b))
-        }
-        (Ok(a), Ok(b)) => (b, Slot::B, None, Some(a)),
-        (Ok(a), Err(fault)) => (a, Slot::A, Some(fault), None),
-        (Err(fault), Ok(b)) => (b, Slot::B, Some(fault), None),
+    let (content, fault) = match (read(Slot::A)?, read(Slot::B)?) {
+        (Ok(a), Ok(b)) if (a.version >= b.version) != seeded_bug!(OlderSlotBelieved) => (a, None),
+        (Ok(_), Ok(b)) => (b, None),
+        (Ok(a), Err(fault)) => (a, Some(fault)),
+        (Err(fault), Ok(b)) => (b, Some(fault)),
         (Err(first), Err(second)) => return Err(Error::CheckpointDamaged { path, first, second }),
     };
-    let durable_next_index =
-        other.map_or(content.next_index, |other| content.next_index.min(other.next_index));
-    Ok(Some(Loaded { content, slot, fault, durable_next_index }))
-}
-
-/// Makes CHECKPOINT's name and the directory's own entry durable.
-fn publish(storage: &dyn Storage) -> Result<()> {
-    // ORDER: CK5. Both are durable before the first log is created: a crash cannot leave logs without the CHECKPOINT that tells
-    // whether one is missing, nor take the directory with acknowledged records in it.
-    if !seeded_bug!(CheckpointNameNotSynced) {
-        storage.sync_dir()?;
-    }
-    if !seeded_bug!(ParentsNotSynced) {
-        storage.sync_parents()?;
-    }
-    Ok(())
+    Ok(Some(Loaded { content, fault }))
 }
 
 /// CHECKPOINT of an open log.
@@ -95,6 +73,21 @@ impl CheckpointFile {
     pub(crate) fn create(storage: &dyn Storage, wal_id: WalId, config_fingerprint: u64) -> Result<Self> {
         let mut content = Checkpoint::new(wal_id);
         content.config_fingerprint = config_fingerprint;
+        Self::install(storage, content)
+    }
+
+    /// Takes over what [`load`] read, in a file of its own.
+    pub(crate) fn adopt(storage: &dyn Storage, loaded: Loaded) -> Result<Self> {
+        if seeded_bug!(SlotNotWrittenAgain) {
+            let (content, first) = (loaded.content, Slot::A);
+            let sink = storage.open_sink(CHECKPOINT)?;
+            return Ok(Self { sink, inner: Mutex::new(Inner { content, first }) });
+        }
+        Self::install(storage, loaded.content)
+    }
+
+    /// Writes a new file with both slots in the place of whatever CHECKPOINT there is.
+    fn install(storage: &dyn Storage, content: Checkpoint) -> Result<Self> {
         match storage.unlink(CHECKPOINT_NEW) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -103,41 +96,23 @@ impl CheckpointFile {
         for slot in Slot::BOTH {
             sink.write_at(slot.offset(), &content.encode(slot))?;
         }
-        // ORDER: CK5. Both slots are durable before the file gets its name: a crash can leave no CHECKPOINT, never one with
-        // two bad slots, so that two bad slots are damage even where there is no log to ask.
+        // ORDER: CK2, CK5. Both slots are durable before the file gets its name: a crash leaves the old CHECKPOINT, or none, or this one,
+        // never one with two bad slots. What was believed may have been in the cache only; no byte of the old file is overwritten, because
+        // nobody can tell which of its slots are on the disk (decision 0015).
         sink.sync_all()?;
         storage.rename(CHECKPOINT_NEW, CHECKPOINT)?;
-        publish(storage)?;
+        // ORDER: CK2, CK5. The name is durable before the content is acted on, before an update goes to this file, and before the first log is
+        // created: a crash cannot bring the old file back behind an update, nor leave logs without a CHECKPOINT that tells whether one
+        // is missing.
+        if !seeded_bug!(CheckpointNameNotSynced) {
+            storage.sync_dir()?;
+        }
+        if content.epoch == Epoch::new(0) && !seeded_bug!(ParentsNotSynced) {
+            // ORDER: CK5. The directory's own entry too, while there is no log: a crash cannot take it with acknowledged records in it. Whoever
+            // created it may have died before this.
+            storage.sync_parents()?;
+        }
         Ok(Self { sink, inner: Mutex::new(Inner { content, first: Slot::A }) })
-    }
-
-    /// Takes over what [`load`] read, by writing the believed slot again.
-    pub(crate) fn adopt(storage: &dyn Storage, loaded: &Loaded) -> Result<Self> {
-        let sink = storage.open_sink(CHECKPOINT)?;
-        let (believed, other) = (loaded.slot, loaded.slot.other());
-        // ORDER: CK2. What a process that died left in the cache becomes durable as it is, before a write can tear one of the slots
-        // while the other is not on the disk yet. After a failed sync this proves nothing, and the writes below are what counts.
-        if seeded_bug!(SlotNotWrittenAgain) {
-            let inner = Inner { content: loaded.content.clone(), first: other };
-            return Ok(Self { sink, inner: Mutex::new(inner) });
-        }
-        sink.sync_data()?;
-        // A bad slot is mended first: whoever left it so had made the believed one durable before (CK1), and a write of that one, torn,
-        // would leave none.
-        let mend = loaded.fault.is_some().then_some(other);
-        for slot in mend.into_iter().chain([believed]) {
-            sink.write_at(slot.offset(), &loaded.content.encode(slot))?;
-            // ORDER: CK2. The believed slot may have been in the cache only; it is durable before its content is acted on and before a good
-            // other slot is touched, or a power cut could leave two bad slots.
-            sink.sync_data()?;
-        }
-        if loaded.content.epoch == Epoch::new(0) {
-            // Whoever created it did not get as far as a log, and perhaps not as far as this.
-            publish(storage)?;
-        }
-        // The other slot may be the bad one: it is written first, while this one is known to be durable.
-        let inner = Inner { content: loaded.content.clone(), first: other };
-        Ok(Self { sink, inner: Mutex::new(inner) })
     }
 
     /// What CHECKPOINT says, or will say once an update succeeds.

@@ -37,12 +37,12 @@ pub struct Inspection {
 impl Inspection {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
         let start = options.clock.monotonic();
-        let Seen { checkpoint, durable_next_index, plan, fault } = settle(&*storage, options)?;
+        let Seen { checkpoint, plan, fault } = settle(&*storage, options)?;
         let mut report = recovery::report(&*storage, options, &checkpoint, &plan, fault);
         report.duration_micros = micros(options.clock.monotonic().saturating_sub(start));
-        // RD2. A recovery that died may have left its CHECKPOINT in the cache only, and with it the records that it wrote again.
-        let proven_below = plan.proven.next_index.max(durable_next_index);
-        let proven_below = if seeded_bug!(UnprovenCalledProven) { plan.next_index } else { proven_below };
+        // RD2. Not what CHECKPOINT says: a recovery that died may have left it in the cache only, and with it the log that holds what it wrote again.
+        let proven_below =
+            if seeded_bug!(UnprovenCalledProven) { plan.next_index } else { plan.proven.next_index };
         let stream = stream(&*storage, options, &checkpoint, &plan)?;
         Ok(Self { report, checkpoint, stream, proven_below, refusal: plan.refusal })
     }
@@ -71,7 +71,6 @@ impl Inspection {
 /// What one look found.
 struct Seen {
     checkpoint: Checkpoint,
-    durable_next_index: Index,
     plan: Plan,
     fault: Option<String>,
 }
@@ -99,39 +98,20 @@ fn is_log(error: &IoError) -> bool {
 }
 
 fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
-    let Snapshot { checkpoint, durable_next_index, listing, fault } =
-        snapshot(storage, options.mode == RecoveryMode::Salvage)?;
+    let (checkpoint, listing, fault) = snapshot(storage, options.mode == RecoveryMode::Salvage)?;
     let plan = decide(storage, &checkpoint, listing, &Meter::new(options.on_progress.clone()))?;
-    Ok(Seen { checkpoint, durable_next_index, plan, fault })
+    Ok(Seen { checkpoint, plan, fault })
 }
 
-/// CHECKPOINT and the names of one moment.
-struct Snapshot {
-    checkpoint: Checkpoint,
-    durable_next_index: Index,
-    listing: Listing,
-    fault: Option<String>,
-}
-
-impl Snapshot {
-    /// For a salvage, with CHECKPOINT guessed: nothing is proven by it.
-    fn guessed(storage: &dyn Storage, listing: Listing, fault: String) -> Result<Self> {
-        let checkpoint = guess(storage, &listing.logs)?;
-        Ok(Self { checkpoint, durable_next_index: Index::FIRST, listing, fault: Some(fault) })
-    }
-}
-
-/// Reads until no update comes between.
-fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<Snapshot> {
+/// CHECKPOINT and the names of one moment: read until no update comes between.
+fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<(Checkpoint, Listing, Option<String>)> {
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let loaded = checkpoint::load(storage);
         let listing = list(storage)?;
         match (loaded, checkpoint::load(storage)) {
             (Ok(Some(before)), Ok(Some(after))) if before.content.version == after.content.version => {
-                let fault = after.fault.map(|fault| fault.to_string());
-                let durable_next_index = after.durable_next_index;
-                return Ok(Snapshot { checkpoint: after.content, durable_next_index, listing, fault });
+                return Ok((after.content, listing, after.fault.map(|fault| fault.to_string())));
             }
             (Ok(None), Ok(None)) if listing.logs.is_empty() => {
                 let what = "no CHECKPOINT and no logs: not a log's directory";
@@ -141,7 +121,7 @@ fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<Snapshot> {
                 );
             }
             (Ok(None), Ok(None)) if salvage => {
-                return Snapshot::guessed(storage, listing, "missing".to_owned());
+                return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned())));
             }
             (Ok(None), Ok(None)) => {
                 return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
@@ -153,7 +133,9 @@ fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<Snapshot> {
         }
     }
     match last {
-        Some((error, listing)) if salvage => Snapshot::guessed(storage, listing, error.to_string()),
+        Some((error, listing)) if salvage => {
+            Ok((guess(storage, &listing.logs)?, listing, Some(error.to_string())))
+        }
         Some((error, _)) => Err(error),
         None => Err(Error::Restless { path: storage.path().to_owned() }),
     }

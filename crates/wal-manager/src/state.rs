@@ -136,7 +136,10 @@ impl State {
             // at the disk will have been synced, or everything will have failed.
             let due =
                 self.durable.index > self.promised || self.in_flight.is_some_and(|group| group.will_be_due);
-            let due = (due || seeded_bug!(PromiseAlways)) && !seeded_bug!(PromiseNever);
+            let due = due
+                || seeded_bug!(PromiseAlways)
+                || (seeded_bug!(PromiseOfWritten) && self.written.index > self.promised);
+            let due = due && !seeded_bug!(PromiseNever);
             self.promise = due.then(|| self.active.encoder.reserve_promise(&mut self.forming));
         }
         self.active.encoder.record(&mut self.forming, head, families, payload);

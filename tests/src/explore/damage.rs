@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use wal_io::sim::SimStorage;
-use wal_manager::{Error, ErrorKind};
+use wal_manager::{Error, ErrorKind, Recovery, RecoveryMode};
 
 use super::model::Model;
-use super::script::open;
+use super::script::options;
 use crate::naive::{self, Item};
 
 /// A log of the live chain.
@@ -62,6 +62,14 @@ impl Damage {
         };
     }
 
+    /// The file that is gone.
+    fn removed(&self) -> Option<String> {
+        match self {
+            Self::Remove(name) => Some(name.clone()),
+            _ => None,
+        }
+    }
+
     fn spares(&self, evidence: &Evidence) -> bool {
         match self {
             Self::Flip(name, at) => *name != evidence.name || !evidence.place.contains(at),
@@ -101,12 +109,15 @@ pub fn damage(disk: &SimStorage, model: &Model) -> Result<u64, (String, String)>
         let mut start = 0;
         for end in log.decoded.chunk_ends.iter().map(|end| usize::try_from(*end).expect("small")) {
             // In the header, in the payload, and in the last byte of each chunk.
-            damages.extend([start + 4, start + 7, end - 1].map(|at| Damage::Flip(log.name.clone(), at)));
+            damages.extend(
+                [start + 4, start + 6, start + 7, end - 1].map(|at| Damage::Flip(log.name.clone(), at)),
+            );
             damages.push(Damage::Cut(log.name.clone(), start));
             damages.push(Damage::Wipe(log.name.clone(), start..end));
             start = end;
         }
         damages.push(Damage::Remove(log.name.clone()));
+        damages.push(Damage::Wipe(log.name.clone(), 0..log.length));
     }
     let mut old = checkpoint_before_first_log();
     old.resize(files["CHECKPOINT"].len(), 0);
@@ -117,31 +128,95 @@ pub fn damage(disk: &SimStorage, model: &Model) -> Result<u64, (String, String)>
         let proven = left.map(|evidence| evidence.through).max().unwrap_or(0);
         let disk = disk.fork();
         damage.apply(&disk);
-        judge(&disk, model, &damage, proven).map_err(|broken| (damage.to_string(), broken))?;
+        let must_tell = must_be_told(&damage, &checkpoint, model, &logs);
+        judge(&disk, model, &damage, proven, must_tell).map_err(|broken| (damage.to_string(), broken))?;
     }
     Ok(count)
 }
 
-fn judge(disk: &SimStorage, model: &Model, damage: &Damage, proven: u64) -> Result<(), String> {
-    let must_tell = match damage {
+/// Whether there must be an error, whatever else is left.
+fn must_be_told(damage: &Damage, checkpoint: &naive::Checkpoint, model: &Model, logs: &[Log]) -> bool {
+    match damage {
         // CK6: every number in lowest..=highest exists.
         Damage::Remove(_) => true,
+        // CK7: once the next file is recorded, a log whose first group was acknowledged is missed.
+        Damage::Wipe(name, place) => logs.iter().any(|log| {
+            let first = log.decoded.items.iter().find_map(|item| match item {
+                Item::Record(_, record) => Some(record.index),
+                _ => None,
+            });
+            log.name == *name
+                && *place == (0..log.length)
+                && log.number < checkpoint.highest
+                && first.is_some_and(|first| first <= model.must)
+        }),
         _ => false,
-    };
+    }
+}
+
+fn judge(
+    disk: &SimStorage,
+    model: &Model,
+    damage: &Damage,
+    proven: u64,
+    must_tell: bool,
+) -> Result<(), String> {
     // Damage may take what nothing proves.
     let mut lenient = Model { must: 0, ..model.clone() };
-    match open(disk, &mut lenient) {
-        Ok(Ok(_)) if must_tell => Err("CK6: a missing log is not told".to_owned()),
-        Ok(Ok(_)) if lenient.must < proven => Err(format!(
-            "damage is cut silently: recovered through record {}, though what is left proves {proven}",
-            lenient.must
-        )),
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => told(&error),
-        // `open` calls an error of damage a broken rule, which it is where nothing was damaged.
-        Err(broken) if broken.starts_with("L:") => Ok(()),
-        Err(broken) => Err(broken),
+    match options(&disk.fork()).recover() {
+        Err(error) => told(&error)?,
+        Ok(recovery) => {
+            hand_out(&recovery, &mut lenient)?;
+            if must_tell {
+                return Err("CK6, CK7: a log that is missing or wiped is not told".to_owned());
+            }
+            if lenient.must < proven {
+                let last = lenient.must;
+                let what = format!("recovered through record {last}, though what is left proves {proven}");
+                return Err(format!("damage is cut silently: {what}"));
+            }
+            return Ok(());
+        }
     }
+    // The prefix before the damage can be had, with a new number (RC2), and stays what it is.
+    let disk = disk.fork();
+    let numbers = disk.file_names();
+    let (report, before) = match options(&disk).mode(RecoveryMode::PointInTime).recover() {
+        // CHECKPOINT or the whole directory is beyond belief.
+        Err(error) => return told(&error),
+        Ok(recovery) => (recovery.report().clone(), prefix(&recovery, model)?),
+    };
+    let new = report.new_log.map(|log| format!("{log:06}.wal"));
+    let highest = numbers.into_iter().filter(|name| name.ends_with(".wal")).max();
+    if new <= highest.max(damage.removed()) {
+        return Err(format!("RC2: the new log {new:?} takes a number that was used"));
+    }
+    let disk = disk.crash_all_lost();
+    let again = options(&disk).recover();
+    let again =
+        again.map_err(|error| format!("X: after a point-in-time recovery and a power cut: {error}"))?;
+    if prefix(&again, model)? != before {
+        return Err("X: a power cut after a point-in-time recovery changed what it had handed out".to_owned());
+    }
+    Ok(())
+}
+
+/// The records of a recovery in point-in-time mode: a part of history without a hole, which may end early. Their indices.
+fn prefix(recovery: &Recovery, model: &Model) -> Result<Vec<u64>, String> {
+    let records = recovery.records().collect::<Result<Vec<_>, _>>();
+    let records = records.map_err(|error| format!("recovered, and cannot be read: {error}"))?;
+    if let Some(last) = records.last() {
+        let mut model = Model { must: 0, ..model.clone() };
+        model.recovered(&records, last.index.get() + 1)?;
+    }
+    Ok(records.iter().map(|record| record.index.get()).collect())
+}
+
+/// What a recovery hands out must be right, whatever it is.
+fn hand_out(recovery: &Recovery, model: &mut Model) -> Result<(), String> {
+    let records = recovery.records().collect::<Result<Vec<_>, _>>();
+    let records = records.map_err(|error| format!("recovered, and cannot be read: {error}"))?;
+    model.recovered(&records, recovery.report().next_index.get())
 }
 
 fn told(error: &Error) -> Result<(), String> {

@@ -209,14 +209,14 @@ impl Search<'_> {
             return Ok(());
         }
         for calls in scripts(generation.calls) {
-            let plan = Plan { calls: &calls, record: true, fail: None };
+            let plan = Plan { calls: &calls, record: true, fail: None, garbage: false };
             let life = self.lead(node, plan)?;
             self.cut(node, plan, &life.moments, found)?;
             if generation.failing_calls.is_none_or(|longest| calls.len() > longest) {
                 continue;
             }
-            for operation in 0..life.operations {
-                let plan = Plan { fail: Some(operation), ..plan };
+            for (operation, garbage) in (0..life.operations).flat_map(|at| [(at, false), (at, true)]) {
+                let plan = Plan { fail: Some(operation), garbage, ..plan };
                 let life = self.lead(node, plan)?;
                 self.failures.fetch_add(1, Ordering::Relaxed);
                 self.cut(node, plan, &life.moments, found)?;
@@ -331,7 +331,8 @@ fn words(plan: Plan<'_>, moment: Option<&Moment>) -> String {
         words.push_str(&format!("; {call}"));
     }
     if let Some(operation) = plan.fail {
-        words.push_str(&format!(", of which operation {operation} fails with EIO, and an append"));
+        let garbage = if plan.garbage { " and leaves garbage" } else { "" };
+        words.push_str(&format!(", of which operation {operation} fails with EIO{garbage}, and an append"));
     }
     match moment.map(|moment| &moment.before) {
         Some(Some(before)) => words.push_str(&format!(", up to the operation before `{before}`")),

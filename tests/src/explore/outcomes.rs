@@ -17,14 +17,8 @@ impl Outcome {
     pub fn of(&self, disk: &SimStorage, pending: &[Pending]) -> SimStorage {
         let mut kept = self.kept.iter();
         let after = disk.crash_with(&mut |_| kept.next().copied().unwrap_or(false));
-        if let Some(Pending::Sector { file, offset, length }) = self.garbage.and_then(|at| pending.get(at)) {
-            after.corrupt(file, |bytes| {
-                let (from, length) = (usize::try_from(*offset).unwrap(), usize::try_from(*length).unwrap());
-                // What a sector holds that was being written when the power went; only where the file reaches.
-                bytes.iter_mut().skip(from).take(length).enumerate().for_each(|(at, byte)| {
-                    *byte = 0x5a ^ at.to_le_bytes()[0].wrapping_mul(31);
-                });
-            });
+        if let Some(sector) = self.garbage.and_then(|at| pending.get(at)) {
+            spoil(&after, sector);
         }
         after
     }
@@ -41,6 +35,17 @@ impl Outcome {
         }
         words
     }
+}
+
+/// Fills a sector with garbage, durably, as far as the file reaches: it was being written when something went wrong.
+pub fn spoil(disk: &SimStorage, sector: &Pending) {
+    let Pending::Sector { file, offset, length } = sector else { return };
+    let (from, length) = (usize::try_from(*offset).expect("small"), usize::try_from(*length).expect("small"));
+    disk.corrupt(file, |bytes| {
+        for (at, byte) in bytes.iter_mut().skip(from).take(length).enumerate() {
+            *byte = 0x5a ^ at.to_le_bytes()[0].wrapping_mul(31);
+        }
+    });
 }
 
 /// All outcomes of a moment with `pending`: every subset if there are few, and otherwise all, none, each beginning, each alone, all but

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use wal_io::sim::{Fault, SimStorage};
+use wal_io::sim::{Fault, Pending, SimStorage};
 use wal_manager::{Clock, Durability, Error, ErrorKind, Options, Record, RecordKind, SeqNum, Wal, WalId};
 
+use super::lock;
 use super::model::{FAMILIES, Model, families, not_damage, payload};
+use super::outcomes;
 
 /// One call of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +91,8 @@ pub struct Plan<'a> {
     pub record: bool,
     /// The operation of the recorded part that fails, from 0.
     pub fail: Option<u64>,
+    /// Whether the sectors that a failing sync was to make durable hold garbage afterwards.
+    pub garbage: bool,
 }
 
 /// What the hook of the disk sees and changes.
@@ -100,11 +104,14 @@ struct Watch {
     record: bool,
     operations: AtomicU64,
     fail: Option<u64>,
+    garbage: bool,
+    /// What the sync that has just failed leaves behind.
+    spoilt: Mutex<Vec<Pending>>,
 }
 
 impl Watch {
     fn model(&self) -> MutexGuard<'_, Model> {
-        self.model.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.model)
     }
 
     /// Called before each operation.
@@ -114,8 +121,16 @@ impl Watch {
         }
         let kind = words.split(' ').next().unwrap_or_default();
         let now = self.operations.fetch_add(1, Ordering::Relaxed);
+        for sector in lock(&self.spoilt).drain(..) {
+            outcomes::spoil(disk, &sector);
+        }
         if self.fail == Some(now) {
             disk.fail(Fault::parse(&format!("fail {kind} #1 with EIO")).expect("a word of the trace"));
+            if self.garbage && kind.starts_with("sync") {
+                let name = words.split(' ').nth(1);
+                let here = |one: &Pending| matches!(one, Pending::Sector { file, .. } if Some(file.as_str()) == name);
+                lock(&self.spoilt).extend(disk.pending().into_iter().filter(here));
+            }
         }
         let mutates = !matches!(kind, "open" | "stat" | "read" | "list" | "lock");
         // With a fault, what comes before it was recorded without it.
@@ -126,7 +141,7 @@ impl Watch {
 
     fn keep(&self, disk: &SimStorage, before: Option<String>) {
         let moment = Moment { disk: disk.fork(), model: self.model().clone(), before };
-        self.moments.lock().unwrap_or_else(PoisonError::into_inner).push(moment);
+        lock(&self.moments).push(moment);
     }
 }
 
@@ -181,6 +196,8 @@ pub fn lead(disk: &SimStorage, model: &Model, plan: Plan<'_>) -> Result<Life, St
         record: plan.record,
         operations: AtomicU64::new(0),
         fail: plan.fail,
+        garbage: plan.garbage,
+        spoilt: Mutex::default(),
     });
     if plan.record || plan.fail.is_some() {
         let (seen, hooked) = (Arc::clone(&watch), disk.clone());
@@ -193,7 +210,7 @@ pub fn lead(disk: &SimStorage, model: &Model, plan: Plan<'_>) -> Result<Life, St
     // The hook holds the disk that holds the hook.
     disk.before_each(Arc::new(|_| ()));
     result?;
-    let moments = std::mem::take(&mut *watch.moments.lock().unwrap_or_else(PoisonError::into_inner));
+    let moments = std::mem::take(&mut *lock(&watch.moments));
     Ok(Life { moments, operations: watch.operations.load(Ordering::Relaxed) })
 }
 
@@ -226,6 +243,14 @@ fn after(wal: &Wal, watch: &Watch, plan: Plan<'_>, made: Result<(), Error>) -> R
         return Ok(());
     }
     let poisoned = made.as_ref().is_err_and(|error| error.kind() == ErrorKind::Poisoned);
+    if let (Err(_), false, Some(Call::Rotate | Call::FlushOne | Call::FlushAll)) =
+        (&made, poisoned, plan.calls.last())
+    {
+        // It may be tried again.
+        let call = plan.calls.last().copied().unwrap_or(Call::Sync);
+        make(wal, watch, call)?
+            .map_err(|error| format!("E: `{call}` fails again, though the disk is well: {error}"))?;
+    }
     let next = make(wal, watch, Call::Append)?;
     match (made, next) {
         (_, Ok(())) if poisoned => Err("E: acknowledged after a failure".to_owned()),

@@ -371,6 +371,9 @@ fn remove(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut Recover
             log.verdict,
             LogVerdict::Prepared | LogVerdict::Leftover | LogVerdict::Deleted | LogVerdict::Abandoned
         );
+        if seeded_bug!(LeftoverReused) && log.verdict == LogVerdict::Leftover {
+            continue;
+        }
         if log.verdict == LogVerdict::Missing || (is_live(plan, log.log) && !holds_nothing) {
             continue;
         }

@@ -99,7 +99,7 @@ impl Recovery {
                 count(&metrics, &report);
                 refuse(&plan, report)?;
                 // Nothing was changed so far: an open that is refused leaves the directory as it was.
-                (plan, CheckpointFile::adopt(&*storage, loaded)?)
+                (plan, CheckpointFile::adopt(&*storage, loaded.clone())?)
             }
         };
         let before = file.content();
