@@ -88,11 +88,14 @@ impl CheckpointFile {
 
     /// Writes a new file with both slots in the place of whatever CHECKPOINT there is.
     fn install(storage: &dyn Storage, content: Checkpoint) -> Result<Self> {
-        match storage.unlink(CHECKPOINT_NEW) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        let sink = storage.create(CHECKPOINT_NEW)?;
+        let sink = match storage.create(CHECKPOINT_NEW) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Whoever died while writing it.
+                storage.unlink(CHECKPOINT_NEW)?;
+                storage.create(CHECKPOINT_NEW)?
+            }
+            created => created?,
+        };
         for slot in Slot::BOTH {
             sink.write_at(slot.offset(), &content.encode(slot))?;
         }
