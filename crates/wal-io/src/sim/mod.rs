@@ -116,7 +116,8 @@ pub struct SimOptions {
     pub spoil_sectors: bool,
     /// Parts of a write that were not synced may leave garbage. On by default.
     pub garbage: bool,
-    /// With [`SimOptions::garbage`]: it may be what a file that is gone left on the medium. On by default.
+    /// With [`SimOptions::garbage`]: it may be what a file that is gone left on the medium. Off by default: few file systems
+    /// show it to anybody.
     pub stale: bool,
     /// Changes of names survive in the order in which they were made: if one is lost, so are all later ones, even if
     /// [`SimStorage::crash_with`] is told otherwise. Off by default.
@@ -139,7 +140,7 @@ impl Default for SimOptions {
             tear: false,
             spoil_sectors: false,
             garbage: true,
-            stale: true,
+            stale: false,
             ordered_names: false,
             data_before_size: false,
             split_renames: false,
@@ -159,7 +160,7 @@ impl SimOptions {
     /// Only what ext4 does with `data=writeback`: names in the order of the journal; sizes ahead of the data, and then old
     /// bytes of other files may show.
     pub fn ext4_writeback() -> Self {
-        Self { ordered_names: true, ..Self::default() }
+        Self { ordered_names: true, stale: true, ..Self::default() }
     }
 }
 

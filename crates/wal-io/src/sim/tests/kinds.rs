@@ -44,7 +44,7 @@ fn old_bytes_of_a_deleted_file_show_in_a_new_one() {
     };
     let stale =
         |left: &Vec<u8>| left.chunks_exact(512).any(|sector| old.chunks(512).any(|old| old == sector));
-    let with = lefts(SimOptions::default());
+    let with = lefts(SimOptions { stale: true, ..SimOptions::default() });
     assert!(with.iter().any(|left| left.get(512..1024) == old.get(512..1024)), "at the same place");
     assert!(with.iter().any(|left| left.starts_with(&[8; 512])), "from anywhere");
     assert!(
@@ -52,11 +52,11 @@ fn old_bytes_of_a_deleted_file_show_in_a_new_one() {
             && left.iter().any(|byte| !old.contains(byte) && ![0, 0xEE].contains(byte))),
         "random bytes, too"
     );
-    assert!(!lefts(SimOptions { stale: false, ..SimOptions::default() }).iter().any(stale));
+    assert!(!lefts(SimOptions::default()).iter().any(stale));
     assert!(lefts(SimOptions::ext4_writeback()).iter().any(stale));
     assert!(!lefts(SimOptions::ext4()).iter().any(stale));
     // Synced bytes are never stale.
-    let disk = SimStorage::new();
+    let disk = SimStorage::with_options(SimOptions { stale: true, ..SimOptions::default() });
     disk.write_file("a", old.as_slice());
     disk.remove("a");
     disk.write_file("b", [0; 1024]);
