@@ -328,7 +328,8 @@ fn f16_an_empty_newest_log_or_one_with_a_torn_header_is_no_damage() {
     let newest = disk.file_names().into_iter().rfind(|name| name.ends_with(".wal")).unwrap();
     let header = disk.read_file(&newest).unwrap()[..111].to_vec();
     let next = format!("{:06}.wal", newest[..6].parse::<u64>().unwrap() + 1);
-    for cut in 0..header.len() {
+    // Its last bytes are zeros.
+    for cut in 0..header.len() - 8 {
         for zeros in [0, 5000] {
             let disk = disk.fork();
             let mut bytes = header[..cut].to_vec();
@@ -829,17 +830,17 @@ fn f36_f37_a_disk_that_loses_syncs_is_found_out_or_loses_only_the_end() {
 #[ignore = "shows a fault of recovery that is not mended yet"]
 fn f10_f16_a_new_log_whose_first_sector_holds_a_deleted_logs_header_is_no_damage() {
     let (disk, wal, mut acked) = one_log(1, 100);
+    let old = disk.read_file("000001.wal").unwrap();
     wal.rotate().unwrap();
     let last = wal.append(record(b"second log")).unwrap();
     wal.mark_flushed(FamilyId::new(0), SeqNum::new(last.seqs.first().get() - 1)).unwrap();
+    assert_eq!(disk.read_file("000001.wal"), None);
     acked.retain(|index, _| *index == last.index.get());
     note(&mut acked, last, b"second log");
-    let old = disk.read_file("000002.wal").unwrap();
-    // Log 3 is prepared: empty, durable, its number in CHECKPOINT. Its first group is written and not synced, the power goes, and
-    // where the group would be stands what another log, deleted since, left there: so it is on ext4 with data=writeback.
-    wal.rotate().unwrap();
-    write(&wal, b"unsynced");
+    drop(wal);
+    // The power goes in a recovery, before it has synced the log that it wrote; where that log would be stands what the first one
+    // left on the disk. So it is on ext4 with data=writeback.
     let disk = disk.crash_all_kept();
-    disk.corrupt("000003.wal", |bytes| old.clone_into(bytes));
+    disk.write_file("000003.wal", old);
     survives(&disk, &acked);
 }
