@@ -8,8 +8,12 @@
 //! | [`fs::FsStorage`] | a real directory, opened once and used by its handle; no symlink is followed |
 //! | [`mem::MemStorage`] | a directory in memory, for examples and tests; nothing survives the process |
 //! | [`sim::SimStorage`] | the crashable disk: keeps what is durable apart from what is pending, and fails on request |
+//!
+//! A backend of your own is checked with `conformance` (a feature of that name).
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 pub mod fs;
 pub mod mem;

@@ -10,9 +10,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::SimOptions;
 use super::directory::{Directory, Id, NameChange};
-use super::fault::Faults;
+use super::fault::{Bit, Fault, Faults};
 use super::image::Image;
-use super::inode::Inode;
+use super::inode::{Inode, Medium, Route};
 use super::pending::{Fate, Pending};
 use super::rng::Rng;
 use super::trace::{Failure, Recorder};
@@ -20,6 +20,9 @@ use crate::names;
 
 /// Longer files are refused with EFBIG: they are in memory.
 const LONGEST: usize = 1 << 30;
+
+/// So many files that are gone are remembered for stale bytes: several generations of a log.
+const REMAINS: usize = 8;
 
 /// Called before each operation with its words.
 pub(super) type Hook = Arc<dyn Fn(&str) + Send + Sync>;
@@ -36,10 +39,13 @@ pub(super) struct Disk {
     /// Another disk has taken its place.
     pub(super) dead: bool,
     pub(super) before_each: Option<Hook>,
+    pub(super) when_slow: Option<Hook>,
     /// Numbers files and effects; 0 is the directory's own entry.
     sequence: u64,
     /// What failed syncs leave behind.
     spoiler: Option<Rng>,
+    /// What files that are gone left on the medium, the oldest first.
+    remains: Vec<Image>,
 }
 
 impl Disk {
@@ -54,15 +60,17 @@ impl Disk {
             capacity: None,
             dead: false,
             before_each: None,
+            when_slow: None,
             sequence: 0,
             spoiler: options.failed_sync_seed.map(Rng::new),
+            remains: Vec::new(),
         }
     }
 
     /// The same disk, seen by the next process or after the next power cut: no locks, no faults, nothing counted.
     fn successor(&self) -> Self {
-        let spoiler = self.spoiler.clone();
-        Self { capacity: self.capacity, sequence: self.sequence, spoiler, ..Self::new(self.options) }
+        let (spoiler, remains) = (self.spoiler.clone(), self.remains.clone());
+        Self { capacity: self.capacity, sequence: self.sequence, spoiler, remains, ..Self::new(self.options) }
     }
 
     /// The disk after the end of the process.
@@ -80,8 +88,11 @@ impl Disk {
         let mut after = Self { directory, ..self.successor() };
         for (name, id) in &after.directory.seen {
             if let Some(file) = self.files.get(id) {
-                after.files.insert(*id, file.after_power_cut(name, fate));
+                after.files.insert(*id, file.after_power_cut(name, &self.medium(), fate));
             }
+        }
+        for (_, file) in self.files.iter().filter(|(id, _)| !after.files.contains_key(id)) {
+            bury(&mut after.remains, file);
         }
         after
     }
@@ -94,6 +105,11 @@ impl Disk {
         self.directory.fingerprint(&mentioned, &mut hash);
         for file in mentioned.iter().filter_map(|id| self.files.get(id)) {
             file.fingerprint(&mut hash);
+        }
+        if self.options.garbage && self.options.stale {
+            for image in &self.remains {
+                image.fingerprint(&Image::default(), &mut hash);
+            }
         }
         hash.digest128()
     }
@@ -108,6 +124,10 @@ impl Disk {
         }
         all.sort_by_key(|(sequence, _)| *sequence);
         all
+    }
+
+    fn medium(&self) -> Medium<'_> {
+        Medium { remains: &self.remains, data_before_size: self.options.data_before_size }
     }
 
     fn next(&mut self) -> u64 {
@@ -187,14 +207,14 @@ impl Disk {
     }
 
     /// Writes what there is space for; an error after a part, as the system does it.
-    pub(super) fn write(&mut self, id: Id, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, id: Id, offset: u64, bytes: &[u8], to: Route) -> Result<(), Failure> {
         let too_long = || Failure::new("EFBIG", Errno::FBIG);
         let offset = usize::try_from(offset).map_err(|_| too_long())?;
         offset.checked_add(bytes.len()).filter(|end| *end <= LONGEST).ok_or_else(too_long)?;
         let most = self.longest(id)?;
         let (fits, rest) = bytes.split_at(most.saturating_sub(offset).min(bytes.len()));
         let mut sequence = self.sequence;
-        self.file(id)?.write(offset, fits, &mut || {
+        self.file(id)?.write(offset, fits, to, &mut || {
             sequence = sequence.saturating_add(1);
             sequence
         });
@@ -209,7 +229,7 @@ impl Disk {
             return Err(Failure::full());
         }
         let mut sequence = self.sequence;
-        self.file(id)?.grow(length, &mut || {
+        self.file(id)?.reserve(length, &mut || {
             sequence = sequence.saturating_add(1);
             sequence
         });
@@ -234,15 +254,37 @@ impl Disk {
     }
 
     pub(super) fn sync(&mut self, id: Id) -> Result<(), Failure> {
-        self.file(id)?.settle(&mut |_| Fate::Kept);
+        // Nothing is lost, so it does not matter what is on the medium.
+        self.file(id)?.settle(&Medium::default(), &mut |_| Fate::Kept);
         Ok(())
+    }
+
+    /// Bytes that were meant for another file.
+    pub(super) fn overwrite(&mut self, name: &str, offset: u64, bytes: &[u8]) {
+        if let Some(file) = self.find(name).and_then(|id| self.files.get_mut(&id)) {
+            file.overwrite(usize::try_from(offset).unwrap_or(usize::MAX), bytes);
+        }
+    }
+
+    /// Flips the bits that the fault asks for.
+    pub(super) fn flip(&mut self, fault: &Fault) {
+        for (name, id) in &self.directory.seen {
+            let (Some(bit), Some(file)) = (fault.flips(name), self.files.get_mut(id)) else { continue };
+            let bits = (file.cache.len() as u64).saturating_mul(8).max(1);
+            file.flip(match bit {
+                Bit::At(bit) => bit,
+                Bit::Seed(seed) => Rng::new(seed).next() % bits,
+            });
+        }
     }
 
     /// The pages are marked clean, and what was in them never gets to the disk, or some of it just did.
     pub(super) fn spoil_sync(&mut self, id: Id) {
         let mut spoiler = self.spoiler.take();
         if let Some(file) = self.files.get_mut(&id) {
-            file.settle(&mut |_| Fate::kept(spoiler.as_mut().is_some_and(|rng| rng.chance(1, 2))));
+            file.settle(&Medium::default(), &mut |_| {
+                Fate::kept(spoiler.as_mut().is_some_and(|rng| rng.chance(1, 2)))
+            });
         }
         self.spoiler = spoiler;
     }
@@ -260,10 +302,13 @@ impl Disk {
 
     /// Files that have no name, may not get one back, and are not open.
     fn forget_unreachable(&mut self) {
-        let files = mem::take(&mut self.files);
-        let used =
-            |id: &Id, file: &Inode| Arc::strong_count(&file.handles) > 1 || self.directory.mentions(*id);
-        self.files = files.into_iter().filter(|(id, file)| used(id, file)).collect();
+        for (id, file) in mem::take(&mut self.files) {
+            if Arc::strong_count(&file.handles) > 1 || self.directory.mentions(id) {
+                self.files.insert(id, file);
+            } else {
+                bury(&mut self.remains, &file);
+            }
+        }
     }
 
     /// Puts a file there that is durable, name and all, and everything pending about names with it.
@@ -284,5 +329,13 @@ impl Disk {
         self.directory.durable.remove(name);
         self.forget_unreachable();
         there
+    }
+}
+
+/// Remembers what a file that is gone left on the medium.
+fn bury(remains: &mut Vec<Image>, file: &Inode) {
+    if file.durable.len() > 0 {
+        remains.push(file.durable.clone());
+        remains.drain(..remains.len().saturating_sub(REMAINS));
     }
 }

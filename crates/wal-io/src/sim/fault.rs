@@ -1,23 +1,47 @@
-//! Faults on request, and the words that ask for them.
-
-use std::fmt;
-use std::str::FromStr;
+//! Faults on request: whom they strike and when.
 
 use rustix::io::Errno;
 
+use super::rng::Rng;
 use super::trace::{Failure, Kind};
 
-/// An operation that shall fail.
+/// Something that shall go wrong.
 ///
 /// ```text
-/// fail OPERATION [#N | #N+] [of GLOB] with ERROR [after K bytes]
+/// fail OPERATION [WHEN] [of GLOB] with ERROR [after K bytes]
+/// lose OPERATION [WHEN] [of GLOB]
+/// misdirect write [WHEN] [of GLOB] to [FILE] OFFSET
+/// short write [WHEN] [of GLOB] [after K bytes]
+/// interrupt OPERATION [WHEN] [of GLOB]
+/// slow OPERATION [WHEN] [of GLOB]
+/// flip bit N of GLOB
+/// flip bit seed S of GLOB
 /// ```
 /// - OPERATION: `create`, `open`, `stat`, `read`, `write`, `sync` (either of the next two), `syncdata`, `syncall`,
-///   `syncdir`, `syncparents`, `unlink`, `rename`, `preallocate`, `list`, `lock`.
-/// - `#3` is the third matching operation from now on, `#3+` the third and every later one; without it, every one.
-/// - GLOB is a file name in which `*` stands for anything; a rename matches by either name.
-/// - ERROR: `EIO`, `ENOSPC`, `EDQUOT`, `EACCES`, `EROFS`, `EMFILE`, `ENOMEM`, `EFBIG`.
-/// - `after 100 bytes`, for a write: the first 100 bytes are written before it fails.
+///   `syncdir`, `syncparents`, `unlink`, `rename`, `preallocate`, `list`, `lock`, or `any` of them.
+/// - WHEN: `#3` is the third matching operation from now on, `#3+` the third and every later one, `1 in 10 seed 7` one of
+///   ten by chance; without it, every one. An interrupted operation that is tried again, and the rest of a short write,
+///   count again.
+/// - GLOB is a file name in which `*` stands for anything; a rename matches by either name, and the directory has no name.
+/// - ERROR: `EIO`, `ENOSPC`, `EDQUOT`, `EACCES`, `EPERM`, `EROFS`, `EMFILE`, `ENFILE`, `ENOMEM`, `EFBIG`, `EOPNOTSUPP`,
+///   `EAGAIN`, `EINTR` (as from a backend that breaks its contract and does not try again).
+///
+/// What they do:
+/// - `fail` fails the operation, without effect, except that a failed sync drops what was pending (see
+///   [the module](super)), and that with `after 100 bytes` the first 100 bytes of a write are written before it fails.
+/// - `lose` is a disk that lies: the operation succeeds, and of a write no byte will ever be durable, synced or not, though
+///   readers see it until the power goes; a sync makes nothing durable, and what was pending stays so. OPERATION is `write`
+///   or a sync.
+/// - `misdirect` is a disk that misses: the bytes become durable elsewhere, at OFFSET of the same file together with the
+///   rest of that file, or at once in another FILE as far as that is long; where they belong they never arrive. Readers see
+///   nothing of it until the power goes.
+/// - `short`: only K bytes are written at first, half of them by default, and the rest with a second write. No error.
+/// - `interrupt`: EINTR, and the operation is tried again, as the traits demand, once. No error.
+/// - `slow` calls the hook of [`SimStorage::when_slow`](super::SimStorage::when_slow) before the operation. No time passes.
+/// - `flip` flips one bit of each matching file as soon as the fault is added, on the disk and for readers: bit N, counted
+///   from the least significant bit of the first byte, or one by chance.
+///
+/// Of several `fail`, `lose`, `misdirect` and `short` that are due, the first one added strikes, and `interrupt` does not.
 ///
 /// ```
 /// use wal_io::sim::Fault;
@@ -28,198 +52,106 @@ use super::trace::{Failure, Kind};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    target: Target,
-    turn: Turn,
-    glob: Option<String>,
-    error: (&'static str, Errno),
-    after: Option<u64>,
+    pub(super) action: Action,
+    pub(super) target: Target,
+    pub(super) turn: Turn,
+    pub(super) glob: Option<String>,
 }
 
-/// What was wrong with the words of a [`Fault`].
+/// What happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FaultError {
-    /// The first word is not `fail`.
-    NotFail(String),
-    /// There is no such operation.
-    UnknownOperation(String),
-    /// What follows `#` is not a number from 1 on, with or without `+`.
-    BadTurn(String),
-    /// There is no such error.
-    UnknownError(String),
-    /// `after` wants a number and `bytes`.
-    BadByteCount(String),
-    /// Only a write can stop after some bytes.
-    NotAWrite(String),
-    /// This operation is not about a file.
-    NoFile(String),
-    /// Something is missing: what.
-    Missing(&'static str),
-    /// A word that has no place here, or not twice.
-    Unexpected(String),
+pub(super) enum Action {
+    Fail { error: (&'static str, Errno), after: Option<u64> },
+    Lose,
+    Misdirect { file: Option<String>, offset: u64 },
+    Short { after: Option<u64> },
+    Interrupt,
+    Slow,
+    Flip(Bit),
 }
 
-impl fmt::Display for FaultError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFail(word) => write!(f, "a fault starts with `fail`, not with `{word}`"),
-            Self::UnknownOperation(word) => write!(f, "there is no operation `{word}`"),
-            Self::BadTurn(word) => write!(f, "`{word}` is not `#N` or `#N+` with N from 1 on"),
-            Self::UnknownError(word) => write!(f, "there is no error `{word}`"),
-            Self::BadByteCount(word) => write!(f, "`after` wants `K bytes`, not `{word}`"),
-            Self::NotAWrite(word) => write!(f, "only a write can fail after some bytes, not `{word}`"),
-            Self::NoFile(word) => write!(f, "`{word}` is not about a file, so `of` has no meaning"),
-            Self::Missing(what) => write!(f, "{what} is missing"),
-            Self::Unexpected(word) => write!(f, "`{word}` has no place here"),
-        }
-    }
-}
-
-impl std::error::Error for FaultError {}
-
+/// Which bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
+pub(super) enum Bit {
+    At(u64),
+    Seed(u64),
+}
+
+/// To which operations it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    Any,
     Sync,
     One(Kind),
 }
 
 impl Target {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Sync => "sync",
-            Self::One(kind) => kind.word(),
-        }
-    }
-
     fn matches(self, kind: Kind) -> bool {
         match self {
+            Self::Any => true,
             Self::Sync => matches!(kind, Kind::SyncData | Kind::SyncAll),
             Self::One(one) => one == kind,
         }
     }
 }
 
+/// To which of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
+pub(super) enum Turn {
     Every,
     Only(u64),
     From(u64),
+    OneIn { many: u64, seed: u64 },
 }
 
-const ERRORS: [(&str, Errno); 8] = [
+/// The errors that can be asked for.
+pub(super) const ERRORS: [(&str, Errno); 13] = [
     ("EIO", Errno::IO),
     ("ENOSPC", Errno::NOSPC),
     ("EDQUOT", Errno::DQUOT),
     ("EACCES", Errno::ACCESS),
+    ("EPERM", Errno::PERM),
     ("EROFS", Errno::ROFS),
     ("EMFILE", Errno::MFILE),
+    ("ENFILE", Errno::NFILE),
     ("ENOMEM", Errno::NOMEM),
     ("EFBIG", Errno::FBIG),
+    ("EOPNOTSUPP", Errno::OPNOTSUPP),
+    ("EAGAIN", Errno::AGAIN),
+    ("EINTR", Errno::INTR),
 ];
 
 impl Fault {
-    /// Reads a fault from words.
-    ///
-    /// # Errors
-    /// The words are not a fault; the error says which word and why.
-    pub fn parse(words: &str) -> Result<Self, FaultError> {
-        let mut words = words.split_whitespace().peekable();
-        match words.next() {
-            Some("fail") => {}
-            Some(word) => return Err(FaultError::NotFail(word.to_owned())),
-            None => return Err(FaultError::Missing("`fail`")),
-        }
-        let word = words.next().ok_or(FaultError::Missing("the operation"))?;
-        let target = match word {
-            "sync" => Target::Sync,
-            _ => Target::One(Kind::named(word).ok_or_else(|| FaultError::UnknownOperation(word.to_owned()))?),
-        };
-        let turn = match words.next_if(|word| word.starts_with('#')) {
-            Some(word) => Turn::parse(word)?,
-            None => Turn::Every,
-        };
-        let (mut glob, mut error, mut after) = (None, None, None);
-        while let Some(clause) = words.next() {
-            match clause {
-                "of" if glob.is_none() => {
-                    if matches!(target, Target::One(kind) if kind.nameless()) {
-                        return Err(FaultError::NoFile(word.to_owned()));
-                    }
-                    let name = words.next().ok_or(FaultError::Missing("the file name after `of`"))?;
-                    glob = Some(name.to_owned());
-                }
-                "with" if error.is_none() => {
-                    let name = words.next().ok_or(FaultError::Missing("the error after `with`"))?;
-                    let known = ERRORS.into_iter().find(|(word, _)| *word == name);
-                    error = Some(known.ok_or_else(|| FaultError::UnknownError(name.to_owned()))?);
-                }
-                "after" if after.is_none() => {
-                    if target != Target::One(Kind::Write) {
-                        return Err(FaultError::NotAWrite(word.to_owned()));
-                    }
-                    let digits = words.next().ok_or(FaultError::Missing("the number after `after`"))?;
-                    let bytes = number(digits).ok_or_else(|| FaultError::BadByteCount(digits.to_owned()))?;
-                    match words.next() {
-                        Some("bytes" | "byte") => after = Some(bytes),
-                        Some(other) => return Err(FaultError::BadByteCount(format!("{digits} {other}"))),
-                        None => return Err(FaultError::Missing("`bytes`")),
-                    }
-                }
-                other => return Err(FaultError::Unexpected(other.to_owned())),
-            }
-        }
-        let error = error.ok_or(FaultError::Missing("`with` and an error"))?;
-        Ok(Self { target, turn, glob, error, after })
+    /// A `fail` of one operation out of the first eight, as the seed chooses: which, when, and with what error.
+    pub fn random(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Lock).map(Target::One);
+        let targets: Vec<Target> = [Target::Any, Target::Sync].into_iter().chain(kinds).collect();
+        let target = rng.pick(&targets).unwrap_or(Target::Any);
+        // A backend that keeps its contract never hands out the last one.
+        let (_, errors) = ERRORS.split_last().unwrap_or((&ERRORS[0], &[]));
+        let error = rng.pick(errors).unwrap_or(ERRORS[0]);
+        let turn = Turn::Only(1 + rng.next() % 8);
+        let after =
+            rng.chance(1, 2).then(|| rng.next() % 1024).filter(|_| target == Target::One(Kind::Write));
+        Self { action: Action::Fail { error, after }, target, turn, glob: None }
     }
 
     fn matches(&self, kind: Kind, names: &[&str]) -> bool {
-        self.target.matches(kind)
-            && self.glob.as_ref().is_none_or(|glob| names.iter().any(|name| matches(glob, name)))
+        !matches!(self.action, Action::Flip(_)) && self.target.matches(kind) && self.matches_one(names)
     }
-}
 
-impl FromStr for Fault {
-    type Err = FaultError;
-
-    fn from_str(words: &str) -> Result<Self, FaultError> {
-        Self::parse(words)
+    fn matches_one(&self, names: &[&str]) -> bool {
+        self.glob.as_ref().is_none_or(|glob| names.iter().any(|name| matches(glob, name)))
     }
-}
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "fail {}", self.target.word())?;
-        match self.turn {
-            Turn::Every => {}
-            Turn::Only(turn) => write!(f, " #{turn}")?,
-            Turn::From(turn) => write!(f, " #{turn}+")?,
+    /// The bit to flip in a file of that name.
+    pub(super) fn flips(&self, name: &str) -> Option<Bit> {
+        match self.action {
+            Action::Flip(bit) if self.matches_one(&[name]) => Some(bit),
+            _ => None,
         }
-        if let Some(glob) = &self.glob {
-            write!(f, " of {glob}")?;
-        }
-        write!(f, " with {}", self.error.0)?;
-        if let Some(after) = self.after {
-            write!(f, " after {after} bytes")?;
-        }
-        Ok(())
     }
-}
-
-impl Turn {
-    fn parse(word: &str) -> Result<Self, FaultError> {
-        let bad = || FaultError::BadTurn(word.to_owned());
-        let rest = word.strip_prefix('#').ok_or_else(bad)?;
-        let (digits, turn): (&str, fn(u64) -> Self) = match rest.strip_suffix('+') {
-            Some(digits) => (digits, Self::From),
-            None => (rest, Self::Only),
-        };
-        number(digits).filter(|number| *number > 0).map(turn).ok_or_else(bad)
-    }
-}
-
-/// Digits and nothing else.
-fn number(digits: &str) -> Option<u64> {
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// `*` stands for any bytes, also none.
@@ -234,33 +166,88 @@ fn matches(glob: &str, name: &str) -> bool {
     name.ends_with(last)
 }
 
-/// The faults that were asked for, each with how often it matched.
+/// What goes wrong with one operation.
 #[derive(Debug, Default)]
-pub(super) struct Faults(Vec<(Fault, u64)>);
+pub(super) struct Due {
+    pub(super) interrupted: bool,
+    pub(super) slow: bool,
+    pub(super) harm: Option<Harm>,
+}
+
+/// What an operation does instead of what it should.
+#[derive(Debug)]
+pub(super) enum Harm {
+    /// It fails; a write after so many bytes.
+    Fail(Failure, u64),
+    /// It has no effect on the disk.
+    Lose,
+    /// The bytes go elsewhere.
+    Misdirect { file: Option<String>, offset: u64 },
+    /// It writes so many bytes, or half of them.
+    Short(Option<u64>),
+}
+
+impl Fault {
+    fn harm(&self) -> Option<Harm> {
+        match &self.action {
+            Action::Fail { error: (word, number), after } => {
+                Some(Harm::Fail(Failure::new(word, *number), after.unwrap_or(0)))
+            }
+            Action::Lose => Some(Harm::Lose),
+            Action::Misdirect { file, offset } => {
+                Some(Harm::Misdirect { file: file.clone(), offset: *offset })
+            }
+            Action::Short { after } => Some(Harm::Short(*after)),
+            Action::Interrupt | Action::Slow | Action::Flip(_) => None,
+        }
+    }
+}
+
+/// The faults that were asked for.
+#[derive(Debug, Default)]
+pub(super) struct Faults(Vec<Waiting>);
+
+#[derive(Debug)]
+struct Waiting {
+    fault: Fault,
+    /// How often it matched.
+    seen: u64,
+    rng: Rng,
+}
+
+impl Waiting {
+    /// One more operation matches: is it its turn?
+    fn due(&mut self) -> bool {
+        self.seen = self.seen.saturating_add(1);
+        match self.fault.turn {
+            Turn::Every => true,
+            Turn::Only(turn) => self.seen == turn,
+            Turn::From(turn) => self.seen >= turn,
+            Turn::OneIn { many, .. } => self.rng.chance(1, many),
+        }
+    }
+}
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
-        self.0.push((fault, 0));
+        let seed = if let Turn::OneIn { seed, .. } = fault.turn { seed } else { 0 };
+        self.0.push(Waiting { fault, seen: 0, rng: Rng::new(seed) });
     }
 
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
-    /// This operation's turn to fail? With how many bytes written before, if it is a write.
-    pub(super) fn strike(&mut self, kind: Kind, names: &[&str]) -> Option<(Failure, u64)> {
-        let mut hit = None;
-        for (fault, seen) in self.0.iter_mut().filter(|(fault, _)| fault.matches(kind, names)) {
-            *seen = seen.saturating_add(1);
-            let due = match fault.turn {
-                Turn::Every => true,
-                Turn::Only(turn) => *seen == turn,
-                Turn::From(turn) => *seen >= turn,
-            };
-            if due && hit.is_none() {
-                hit = Some((Failure::new(fault.error.0, fault.error.1), fault.after.unwrap_or(0)));
+    /// What goes wrong with this operation.
+    pub(super) fn strike(&mut self, kind: Kind, names: &[&str]) -> Due {
+        let mut all = Due::default();
+        for waiting in self.0.iter_mut().filter(|waiting| waiting.fault.matches(kind, names)) {
+            if waiting.due() {
+                all.interrupted |= waiting.fault.action == Action::Interrupt;
+                all.slow |= waiting.fault.action == Action::Slow;
+                all.harm = all.harm.or_else(|| waiting.fault.harm());
             }
         }
-        hit
+        all
     }
 }

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::directory::Id;
+use super::fault::Harm;
+use super::inode::Route;
 use super::trace::{Failure, Kind, Line, Place};
-use super::{Disk, SimStorage};
+use super::{Disk, Gone, SimStorage};
 use crate::{Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
 
 /// What an operation is about.
@@ -32,56 +34,72 @@ impl Disk {
             Subject::Range(id, offset, length) => (self.label(id), None, Place::Range(offset, length)),
             Subject::Length(id, length) => (self.label(id), None, Place::Length(length)),
         };
-        Line { kind, name, to, place, failure: None }
+        Line { kind, name, to, place, slow: false, short: None, failure: None }
     }
 }
 
 impl SimStorage {
-    /// Does one operation: counts it, lets a fault strike, writes the trace.
+    /// Does one operation that has no effect if it fails.
     fn call<T>(
         &self,
         kind: Kind,
         subject: Subject<'_>,
         act: impl FnOnce(&mut Disk) -> Result<T, Failure>,
     ) -> Result<T, IoError> {
-        self.call_or_spoil(kind, subject, act, |_, _| ())
+        self.call_or_harm(kind, subject, |disk, harm, _| match harm {
+            Some(Harm::Fail(failure, _)) => Err(failure),
+            _ => act(disk),
+        })
     }
 
-    /// The same, where a fault has an effect of its own; it is given the number of bytes to write before it.
-    fn call_or_spoil<T>(
+    /// Does one operation: calls the hook, counts it, lets faults strike, writes the trace. What goes wrong in another way than
+    /// by being slow or interrupted, `act` makes of it what it should.
+    fn call_or_harm<T>(
         &self,
         kind: Kind,
         subject: Subject<'_>,
-        act: impl FnOnce(&mut Disk) -> Result<T, Failure>,
-        spoil: impl FnOnce(&mut Disk, u64),
+        act: impl FnOnce(&mut Disk, Option<Harm>, &mut Line) -> Result<T, Failure>,
     ) -> Result<T, IoError> {
-        let mut disk = self.locked();
-        let mut line = disk.line(kind, subject);
-        if let Some(hook) = disk.before_each.clone() {
-            drop(disk);
-            hook(&line.to_string());
-            disk = self.locked();
-        }
         let failed = |line: &Line, error| {
             let error = IoError::new(kind.operation(), self.path().join(&*line.name), error);
             if let Subject::Range(_, offset, _) = subject { error.at(offset) } else { error }
         };
-        if let Some(gone) = disk.gone() {
-            return Err(failed(&line, gone.into()));
-        }
-        disk.recorder.count(kind);
-        let names = [&*line.name, line.to.as_deref().unwrap_or(&line.name)];
-        let result = match disk.faults.strike(kind, &names) {
-            None => act(&mut disk),
-            Some((failure, after)) => {
-                spoil(&mut disk, after);
-                Err(failure)
+        let mut again = false;
+        loop {
+            let mut disk = self.locked();
+            let mut line = disk.line(kind, subject);
+            if let Some(hook) = disk.before_each.clone() {
+                drop(disk);
+                hook(&line.to_string());
+                disk = self.locked();
             }
-        };
-        line.failure = result.as_ref().err().map(|failure| failure.word);
-        let result = result.map_err(|failure| failed(&line, failure.error));
-        disk.recorder.lines.push(line);
-        result
+            if let Some(gone) = disk.gone() {
+                return Err(failed(&line, gone.into()));
+            }
+            disk.recorder.count(kind);
+            let names = [&*line.name, line.to.as_deref().unwrap_or(&line.name)];
+            let due = disk.faults.strike(kind, &names);
+            line.slow = due.slow;
+            if let Some(hook) = disk.when_slow.clone().filter(|_| due.slow) {
+                drop(disk);
+                hook(&line.to_string());
+                disk = self.locked();
+                if disk.dead {
+                    return Err(failed(&line, Gone::Replaced.into()));
+                }
+            }
+            if due.interrupted && due.harm.is_none() && !again {
+                again = true;
+                line.failure = Some("EINTR");
+                disk.recorder.lines.push(line);
+                continue;
+            }
+            let result = act(&mut disk, due.harm, &mut line);
+            line.failure = result.as_ref().err().map(|failure| failure.word);
+            let result = result.map_err(|failure| failed(&line, failure.error));
+            disk.recorder.lines.push(line);
+            return result;
+        }
     }
 
     fn open(&self, name: &str) -> Result<File, IoError> {
@@ -133,16 +151,26 @@ impl Storage for SimStorage {
     }
 
     fn sync_dir(&self) -> Result<(), IoError> {
-        let act = |disk: &mut Disk| {
-            disk.sync_dir();
-            Ok(())
-        };
-        self.call_or_spoil(Kind::SyncDir, Subject::Directory, act, |disk, _| disk.spoil_sync_dir())
+        self.call_or_harm(Kind::SyncDir, Subject::Directory, |disk, harm, _| match harm {
+            Some(Harm::Fail(failure, _)) => {
+                disk.spoil_sync_dir();
+                Err(failure)
+            }
+            Some(Harm::Lose) => Ok(()),
+            _ => {
+                disk.sync_dir();
+                Ok(())
+            }
+        })
     }
 
     fn sync_parents(&self) -> Result<(), IoError> {
-        self.call(Kind::SyncParents, Subject::Directory, |disk| {
-            disk.directory.published = true;
+        self.call_or_harm(Kind::SyncParents, Subject::Directory, |disk, harm, _| {
+            match harm {
+                Some(Harm::Fail(failure, _)) => return Err(failure),
+                Some(Harm::Lose) => {}
+                _ => disk.directory.published = true,
+            }
             Ok(())
         })
     }
@@ -172,21 +200,57 @@ impl fmt::Debug for File {
 
 impl File {
     fn sync(&self, kind: Kind) -> Result<(), IoError> {
-        let spoil = |disk: &mut Disk, _| disk.spoil_sync(self.id);
-        self.storage.call_or_spoil(kind, Subject::File(self.id), |disk| disk.sync(self.id), spoil)
+        self.storage.call_or_harm(kind, Subject::File(self.id), |disk, harm, _| match harm {
+            Some(Harm::Fail(failure, _)) => {
+                disk.spoil_sync(self.id);
+                Err(failure)
+            }
+            Some(Harm::Lose) => Ok(()),
+            _ => disk.sync(self.id),
+        })
+    }
+
+    /// Writes at least the first byte, and says how many.
+    fn write_some(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
+        let subject = Subject::Range(self.id, offset, bytes.len());
+        self.storage.call_or_harm(Kind::Write, subject, |disk, harm, line| {
+            let to = match harm {
+                None => Route::Straight,
+                Some(Harm::Lose) => Route::Nowhere,
+                Some(Harm::Misdirect { file: None, offset }) => Route::Elsewhere(offset),
+                Some(Harm::Misdirect { file: Some(name), offset }) => {
+                    disk.overwrite(&name, offset, bytes);
+                    Route::Nowhere
+                }
+                Some(Harm::Fail(failure, after)) => {
+                    let after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
+                    let (part, _) = bytes.split_at(after);
+                    // It fails in any case.
+                    let _ = disk.write(self.id, offset, part, Route::Straight);
+                    return Err(failure);
+                }
+                Some(Harm::Short(after)) => {
+                    let some =
+                        after.map_or(bytes.len() / 2, |after| usize::try_from(after).unwrap_or(usize::MAX));
+                    let (part, rest) = bytes.split_at(some.max(1).min(bytes.len()));
+                    disk.write(self.id, offset, part, Route::Straight)?;
+                    line.short = (!rest.is_empty()).then_some(part.len());
+                    return Ok(part.len());
+                }
+            };
+            disk.write(self.id, offset, bytes, to)?;
+            Ok(bytes.len())
+        })
     }
 }
 
 impl Sink for File {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
-        let subject = Subject::Range(self.id, offset, bytes.len());
-        let act = |disk: &mut Disk| disk.write(self.id, offset, bytes);
-        self.storage.call_or_spoil(Kind::Write, subject, act, |disk, after| {
-            let after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
-            let (part, _) = bytes.split_at(after);
-            // It fails in any case.
-            let _ = disk.write(self.id, offset, part);
-        })
+        let mut written = self.write_some(offset, bytes)?;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            written += self.write_some(offset.saturating_add(written as u64), rest)?;
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> Result<(), IoError> {

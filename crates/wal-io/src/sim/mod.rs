@@ -29,25 +29,48 @@
 //! yourself in [`SimStorage::crash_with`]; a disk that was cut can be cut again, from the same state.
 //!
 //! # What is modelled
+//! POSIX promises nothing about a crash but that what fsync was called for is there ([fsync]), and file systems make use of
+//! that ([ALICE] lists how). So by default **any subset** of what was not synced may survive:
 //! - **Bytes.** A write is split at sectors of 512 bytes. Each part survives apart from the others, later ones without
-//!   earlier ones; also of two writes to one sector, which is more than a page cache does. Parts survive whole unless
-//!   [`SimOptions::tear`]. In some crashes a part that was not synced leaves garbage where there was nothing.
+//!   earlier ones; also of two writes to one sector, which is more than a page cache does. A sector is old or new, never
+//!   mixed, unless [`SimOptions::tear`], and the synced bytes in a sector that was being written are safe, unless
+//!   [`SimOptions::spoil_sectors`]. In some crashes a part that was not synced leaves garbage where there was nothing:
+//!   random bytes, or those of a file that was deleted ([`SimOptions::stale`]).
 //! - **Lengths** survive apart from bytes: a length ahead of the bytes reads as zeros, bytes beyond the length are cut
-//!   off. A length may have grown only in part.
-//! - **Names.** Each change of a name survives apart from the others and from the file's bytes. A rename leaves the old
-//!   name or the new one, never both or none unless [`SimOptions::split_renames`].
+//!   off. A length may have grown only in part. Nothing makes a file shorter: the traits have no truncation.
+//! - **Names.** Each change of a name survives apart from the others and from the file's bytes: to sync a file does not
+//!   sync its name ([fsync]). A rename leaves the old name or the new one, never both or none unless
+//!   [`SimOptions::split_renames`].
 //! - **The directory** itself vanishes with all that is in it unless its parents were synced.
 //! - **A failed sync** of a file drops what was pending: the pages count as clean, reads still show them, no later sync
-//!   makes them durable, and a power cut takes them. The same bytes written again are pending again.
-//!   What was pending in the directory stays so after a failed `sync_dir`, unless [`SimOptions::lose_names`].
+//!   makes them durable, and a power cut takes them, as on ext4 and XFS ([Rebello]). The same bytes written again are
+//!   pending again. What was pending in the directory stays so after a failed `sync_dir`, unless
+//!   [`SimOptions::lose_names`].
 //! - **The death of a process** ([`SimStorage::process_crash`]): nothing is lost, what was pending stays pending.
 //! - **Zombies.** After a crash of either kind the old storage and every handle of it fail with [`Gone`].
-//! - **Faults** ([`Fault`]) and a disk that is full ([`SimStorage::set_capacity`]; files with a name count).
+//! - **Faults** ([`Fault`]), disks that lie, miss and rot among them, and a disk that is full
+//!   ([`SimStorage::set_capacity`]; files with a name count).
+//!
+//! A real file system keeps more than it must. [`SimOptions::ext4`] leaves out what ext4 does not do:
+//! - **Names survive in the order of the journal**: transactions are replayed up to the last one that was committed
+//!   ([journal]). In truth any fsync commits all names before it, too; the model does not count on that, so it stays a little
+//!   worse than ext4.
+//! - **No size ahead of the data** with `data=ordered`: the data goes to the disk before the metadata that make it reachable
+//!   are committed ([ext4]), so there are neither zeros nor stale bytes. With `data=writeback`
+//!   ([`SimOptions::ext4_writeback`]) that order is not kept ([ext4]), and a file shows what its blocks held before. Space that
+//!   was only reserved reads as zeros in both.
+//! - Sizes are not ordered among the names: blocks are allocated long after the write ([ext4], `delalloc`), which is why a file
+//!   that was written, renamed and not synced may be empty.
+//!
+//! [fsync]: https://man7.org/linux/man-pages/man2/fsync.2.html
+//! [ALICE]: https://www.usenix.org/conference/osdi14/technical-sessions/presentation/pillai
+//! [Rebello]: https://www.usenix.org/conference/atc20/presentation/rebello
+//! [ext4]: https://docs.kernel.org/admin-guide/ext4.html
+//! [journal]: https://docs.kernel.org/filesystems/ext4/journal.html
 //!
 //! # What is not modelled
-//! Directories inside the directory, links, names that are not UTF-8, permissions, reads that change what is durable,
-//! the kernel writing pages back before a sync (a crash may keep anything pending, so nothing is missed), and disks that
-//! lie about a sync (use [`SimStorage::corrupt`]).
+//! Directories inside the directory, links, names that are not UTF-8, permissions, reads that change what is durable, and
+//! the kernel writing pages back before a sync (a crash may keep anything pending, so nothing is missed).
 
 mod directory;
 mod disk;
@@ -60,6 +83,7 @@ mod rng;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,9 +91,10 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use disk::{Disk, Hook};
-pub use fault::{Fault, FaultError};
+pub use fault::Fault;
 pub use pending::Pending;
 use pending::{Dice, Fate};
+pub use words::FaultError;
 
 use crate::IoError;
 
@@ -85,8 +110,21 @@ pub struct SimOptions {
     /// A sector may be torn at any byte, and garbage may replace durable bytes that were being overwritten. Off by
     /// default: a sector is old or new.
     pub tear: bool,
+    /// With [`SimOptions::garbage`]: a sector that was being written when the power went may be garbage as a whole, with the
+    /// synced bytes in it that nobody was changing. Off by default: real disks are built to finish the sector that they
+    /// have begun, and a log that goes on writing in a sector that holds synced bytes cannot survive those that do not.
+    pub spoil_sectors: bool,
     /// Parts of a write that were not synced may leave garbage. On by default.
     pub garbage: bool,
+    /// With [`SimOptions::garbage`]: it may be what a file that is gone left on the medium. Off by default: few file systems
+    /// show it to anybody.
+    pub stale: bool,
+    /// Changes of names survive in the order in which they were made: if one is lost, so are all later ones, even if
+    /// [`SimStorage::crash_with`] is told otherwise. Off by default.
+    pub ordered_names: bool,
+    /// A file is never longer than the bytes that survived at its end. Space that was reserved counts as bytes. Off by
+    /// default.
+    pub data_before_size: bool,
     /// A rename is two changes that survive apart: both names, or neither, are possible. Off by default.
     pub split_renames: bool,
     /// A failed sync of the directory loses the names that were pending: seen, but never durable by a later sync. Off by
@@ -98,7 +136,31 @@ pub struct SimOptions {
 
 impl Default for SimOptions {
     fn default() -> Self {
-        Self { tear: false, garbage: true, split_renames: false, lose_names: false, failed_sync_seed: None }
+        Self {
+            tear: false,
+            spoil_sectors: false,
+            garbage: true,
+            stale: false,
+            ordered_names: false,
+            data_before_size: false,
+            split_renames: false,
+            lose_names: false,
+            failed_sync_seed: None,
+        }
+    }
+}
+
+impl SimOptions {
+    /// Only what ext4 does as it is mounted by default, with `data=ordered`: names in the order of the journal, no size ahead
+    /// of the data, no garbage.
+    pub fn ext4() -> Self {
+        Self { garbage: false, stale: false, data_before_size: true, ..Self::ext4_writeback() }
+    }
+
+    /// Only what ext4 does with `data=writeback`: names in the order of the journal; sizes ahead of the data, and then old
+    /// bytes of other files may show.
+    pub fn ext4_writeback() -> Self {
+        Self { ordered_names: true, stale: true, ..Self::default() }
     }
 }
 
@@ -206,8 +268,17 @@ impl SimStorage {
     fn cut_deciding(&self, decide: &mut dyn FnMut(&Pending) -> Fate) -> Self {
         // Decided without the disk's lock, so that the caller may look at the disk.
         let pending = self.locked().pending();
-        let fates: Vec<(u64, Fate)> =
-            pending.iter().map(|(sequence, one)| (*sequence, decide(one))).collect();
+        let ordered = self.locked().options.ordered_names;
+        let mut names_end = false;
+        let fates = pending.iter().map(|(sequence, one)| {
+            let mut fate = decide(one);
+            if ordered && one.is_name() {
+                names_end |= fate != Fate::Kept;
+                fate = Fate::kept(!names_end);
+            }
+            (*sequence, fate)
+        });
+        let fates: Vec<(u64, Fate)> = fates.collect();
         self.cut(&mut |sequence| {
             let place = fates.binary_search_by_key(&sequence, |(sequence, _)| *sequence);
             place.ok().and_then(|place| fates.get(place)).map_or(Fate::Lost, |(_, fate)| *fate)
@@ -264,9 +335,11 @@ impl SimStorage {
 
 /// Faults, and what was done.
 impl SimStorage {
-    /// Adds a fault. Of several that are due, the first one added strikes.
+    /// Adds a fault.
     pub fn fail(&self, fault: Fault) {
-        self.locked().faults.add(fault);
+        let mut disk = self.locked();
+        disk.flip(&fault);
+        disk.faults.add(fault);
     }
 
     /// Removes all faults; what they did stays.
@@ -282,14 +355,22 @@ impl SimStorage {
         self.locked().before_each = Some(hook);
     }
 
+    /// Calls `hook` before each operation that a fault makes slow, as [`SimStorage::before_each`] does. There, a test can let
+    /// the operation wait for whatever it likes.
+    pub fn when_slow(&self, hook: Arc<dyn Fn(&str) + Send + Sync>) {
+        let hook: Hook = hook;
+        self.locked().when_slow = Some(hook);
+    }
+
     /// How many bytes the files that have a name may have together; a write beyond it writes what fits and fails with
     /// ENOSPC.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.locked().capacity = bytes;
     }
 
-    /// Every operation so far, in order: `write 000001.wal 0+512`, `rename a b`, `syncdir = EIO`. Operations after the
-    /// power went are not in it.
+    /// Every operation so far, in order: `write 000001.wal 0+512`, `rename a b`, `syncdir = EIO`; `read a 0+9 = EINTR` and then
+    /// the same again, `write a 0+512 = 256` and then the rest, `syncdata a slowly`. Operations after the power went are not
+    /// in it.
     pub fn trace(&self) -> Vec<String> {
         self.locked().recorder.lines.iter().map(ToString::to_string).collect()
     }
@@ -299,7 +380,7 @@ impl SimStorage {
         self.locked().recorder.lines.clear();
     }
 
-    /// How many operations of each kind there were, failed ones included, by the words of the trace.
+    /// How many operations of each kind there were, failed, interrupted and short ones included, by the words of the trace.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.locked().recorder.counts.clone()
     }

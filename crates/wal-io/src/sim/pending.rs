@@ -54,6 +54,13 @@ pub enum Pending {
     Directory,
 }
 
+impl Pending {
+    /// It is a change of a name.
+    pub(super) fn is_name(&self) -> bool {
+        matches!(self, Self::Create { .. } | Self::Link { .. } | Self::Rename { .. } | Self::Unlink { .. })
+    }
+}
+
 impl fmt::Display for Pending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -77,8 +84,19 @@ pub(super) enum Fate {
     Lost,
     /// The first so many bytes of a sector; a size that grew only so far, to a multiple of `unit`.
     Part { chance: u64, unit: usize },
-    /// Other bytes in their place; where durable bytes would be destroyed, only if `anywhere`.
-    Garbage { seed: u64, anywhere: bool },
+    /// Other bytes in their place: those of an earlier file if `stale` and there was one.
+    Garbage { seed: u64, reach: Reach, stale: bool },
+}
+
+/// What garbage may destroy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nothing: it is only where no bytes are.
+    Empty,
+    /// What was being overwritten.
+    Bytes,
+    /// The whole sector.
+    Sector,
 }
 
 impl Fate {
@@ -114,7 +132,12 @@ impl Dice {
         match pending {
             Pending::Sector { .. } if odd && tear && kept => Fate::Part { chance, unit: 1 },
             Pending::Sector { .. } if odd && self.garbage && !kept => {
-                Fate::Garbage { seed: chance, anywhere: tear }
+                let reach = match (tear, self.options.spoil_sectors) {
+                    (_, true) => Reach::Sector,
+                    (true, false) => Reach::Bytes,
+                    (false, false) => Reach::Empty,
+                };
+                Fate::Garbage { seed: chance, reach, stale: self.options.stale && chance & 1 == 0 }
             }
             Pending::Size { .. } if odd && kept => Fate::Part { chance, unit: if tear { 1 } else { SECTOR } },
             _ => Fate::kept(kept),

@@ -28,4 +28,10 @@ impl Rng {
     pub(super) fn byte(&mut self) -> u8 {
         self.next().to_le_bytes()[0]
     }
+
+    /// One of these, if there are any.
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        let place = self.next() % (from.len() as u64).max(1);
+        from.get(usize::try_from(place).unwrap_or(0)).copied()
+    }
 }

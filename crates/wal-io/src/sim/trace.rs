@@ -29,7 +29,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    /// Every kind.
+    pub(super) const ALL: [Self; 14] = [
         Self::Create,
         Self::Open,
         Self::Stat,
@@ -110,6 +111,10 @@ pub(super) struct Line {
     /// The new name, of a rename.
     pub(super) to: Option<Arc<str>>,
     pub(super) place: Place,
+    /// A fault made it slow.
+    pub(super) slow: bool,
+    /// How many bytes of a short write were written.
+    pub(super) short: Option<usize>,
     /// The word of the error that it failed with.
     pub(super) failure: Option<&'static str>,
 }
@@ -133,6 +138,12 @@ impl fmt::Display for Line {
             Place::Nowhere => {}
             Place::Range(offset, length) => write!(f, " {offset}+{length}")?,
             Place::Length(length) => write!(f, " {length}")?,
+        }
+        if self.slow {
+            f.write_str(" slowly")?;
+        }
+        if let Some(written) = self.short {
+            write!(f, " = {written}")?;
         }
         self.failure.map_or(Ok(()), |word| write!(f, " = {word}"))
     }

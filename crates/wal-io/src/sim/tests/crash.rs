@@ -9,7 +9,11 @@ use crate::Storage;
 
 const CRUEL: SimOptions = SimOptions {
     tear: true,
+    spoil_sectors: false,
     garbage: true,
+    stale: true,
+    ordered_names: false,
+    data_before_size: false,
     split_renames: true,
     lose_names: true,
     failed_sync_seed: Some(5),

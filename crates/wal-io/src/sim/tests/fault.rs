@@ -17,6 +17,19 @@ fn good_words() {
         "fail open of * with EMFILE",
         "fail preallocate #1 with ENOMEM",
         "fail lock of LOCK with EFBIG",
+        "fail any 1 in 10 seed 7 with EPERM",
+        "fail preallocate with EOPNOTSUPP",
+        "lose write #2 of *.wal",
+        "lose sync 1 in 3 seed 0",
+        "lose syncdir #1",
+        "misdirect write #1 of *.wal to 512",
+        "misdirect write to 000001.wal 4096",
+        "short write #2 of *.wal",
+        "short write after 7 bytes",
+        "interrupt read #1",
+        "slow sync #1",
+        "flip bit 4096 of 000001.wal",
+        "flip bit seed 9 of *.wal",
     ] {
         assert_eq!(Fault::parse(words).unwrap().to_string(), words);
     }
@@ -34,14 +47,29 @@ fn good_words() {
 fn bad_words() {
     let bad = |words: &str| Fault::parse(words).unwrap_err();
     let word = |word: &str| word.to_owned();
-    assert_eq!(bad(""), FaultError::Missing("`fail`"));
-    assert_eq!(bad("break sync"), FaultError::NotFail(word("break")));
+    assert_eq!(bad(""), FaultError::Missing("the fault"));
+    assert_eq!(bad("break sync"), FaultError::UnknownAction(word("break")));
+    assert_eq!(bad("lose read"), FaultError::NotLosable(word("read")));
+    assert_eq!(bad("lose any"), FaultError::NotLosable(word("any")));
+    assert_eq!(bad("lose write with EIO"), FaultError::Unexpected(word("with")));
+    assert_eq!(bad("misdirect sync to 5"), FaultError::NotAWrite(word("sync")));
+    assert_eq!(bad("misdirect write"), FaultError::Missing("`to` and an offset"));
+    assert_eq!(bad("misdirect write to"), FaultError::Missing("the offset after `to`"));
+    assert_eq!(bad("misdirect write to a"), FaultError::BadNumber(word("a")));
+    assert_eq!(bad("short read"), FaultError::NotAWrite(word("read")));
+    assert_eq!(bad("slow read after 1 bytes"), FaultError::Unexpected(word("after")));
+    assert_eq!(bad("interrupt read 1 on 2"), FaultError::Unexpected(word("on")));
+    assert_eq!(bad("interrupt read 1 in 0 seed 2"), FaultError::BadNumber(word("0")));
+    assert_eq!(bad("interrupt read 1 in 5"), FaultError::Missing("`seed`"));
+    assert_eq!(bad("flip bit of a"), FaultError::BadNumber(word("of")));
+    assert_eq!(bad("flip bit 5"), FaultError::Missing("`of`"));
+    assert_eq!(bad("flip bit 5 of a b"), FaultError::Unexpected(word("b")));
     assert_eq!(bad("fail"), FaultError::Missing("the operation"));
     assert_eq!(bad("fail fsync with EIO"), FaultError::UnknownOperation(word("fsync")));
     for turn in ["#", "#0", "#x", "#+3", "##3", "#3++", "#-1", "#99999999999999999999"] {
         assert_eq!(bad(&format!("fail sync {turn} with EIO")), FaultError::BadTurn(word(turn)));
     }
-    assert_eq!(bad("fail sync with EPERM"), FaultError::UnknownError(word("EPERM")));
+    assert_eq!(bad("fail sync with EBADF"), FaultError::UnknownError(word("EBADF")));
     assert_eq!(bad("fail sync"), FaultError::Missing("`with` and an error"));
     assert_eq!(bad("fail sync with"), FaultError::Missing("the error after `with`"));
     assert_eq!(bad("fail sync of"), FaultError::Missing("the file name after `of`"));

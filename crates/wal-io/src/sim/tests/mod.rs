@@ -3,6 +3,8 @@
 mod copies;
 mod crash;
 mod fault;
+mod kinds;
+mod liars;
 mod outside;
 
 use std::sync::Arc;

@@ -1,0 +1,386 @@
+//! The backends of this crate keep the rules, and each rule notices its defect.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use super::{RULES, check_all};
+use crate::fs::FsStorage;
+use crate::mem::MemStorage;
+use crate::sim::{Fault, SimOptions, SimStorage};
+use crate::{Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
+
+#[test]
+fn i7_fs_conforms() {
+    let outer = tempfile::tempdir().unwrap();
+    let number = Cell::new(0);
+    let violations = check_all(|| {
+        number.set(number.get() + 1);
+        FsStorage::create(outer.path().join(number.get().to_string())).unwrap()
+    });
+    assert_eq!(violations, []);
+}
+
+#[test]
+fn i7_mem_conforms() {
+    assert_eq!(check_all(MemStorage::new), []);
+}
+
+#[test]
+fn i7_sim_conforms() {
+    let cruel = SimOptions { tear: true, spoil_sectors: true, split_renames: true, ..SimOptions::ext4() };
+    for options in [SimOptions::default(), cruel] {
+        assert_eq!(check_all(|| SimStorage::with_options(options)), []);
+    }
+    // What a backend has to hide from its callers.
+    let stumbling = || {
+        let disk = SimStorage::new();
+        for fault in ["interrupt any 1 in 2 seed 3", "short write 1 in 3 seed 4", "slow any 1 in 2 seed 5"] {
+            disk.fail(Fault::parse(fault).unwrap());
+        }
+        disk
+    };
+    assert_eq!(check_all(stumbling), []);
+}
+
+/// What is wrong with a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Defect {
+    LostAndFound,
+    TakesDots,
+    RefusesSpaces,
+    CreatesOver,
+    CreatesOnOpen,
+    WrongPath,
+    ListsTwice,
+    ListsDirectories,
+    ShortReads,
+    FillsTheBuffer,
+    CutsLargeWrites,
+    HolesOfOnes,
+    EmptyWritesGrow,
+    WritesTruncate,
+    OpensTruncate,
+    SinksBuffer,
+    SourcesAreSnapshots,
+    WrapsOffsets,
+    PreallocatesOnes,
+    PreallocateIsIgnored,
+    PreallocateCuts,
+    SyncsFail,
+    RenameCopies,
+    RenameWritesOver,
+    UnlinkEmpties,
+    LocksShare,
+    LocksEndEarly,
+    LocksTruncate,
+    LocksAreOfNames,
+    PanicsInThreads,
+    Reorders,
+}
+
+/// A good backend with one defect.
+#[derive(Clone, Debug)]
+struct Broken {
+    inner: MemStorage,
+    defect: Defect,
+    locks: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Broken {
+    fn new(defect: Defect) -> Self {
+        let inner = MemStorage::new();
+        if defect == Defect::LostAndFound {
+            inner.create("lost+found").unwrap();
+        }
+        Self { inner, defect, locks: Arc::default() }
+    }
+
+    fn is(&self, defect: Defect) -> bool {
+        self.defect == defect
+    }
+
+    fn file(&self, name: &str) -> Result<BrokenFile, IoError> {
+        let (sink, source) = (self.inner.open_sink(name)?, self.inner.open_source(name)?);
+        let snapshot = bytes_of(&*source);
+        Ok(BrokenFile { sink, source, snapshot, buffered: Mutex::default(), defect: self.defect })
+    }
+}
+
+fn bytes_of(source: &dyn Source) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(source.length().unwrap()).unwrap()];
+    source.read_at(0, &mut bytes).unwrap();
+    bytes
+}
+
+impl Storage for Broken {
+    fn path(&self) -> &Path {
+        if self.is(Defect::WrongPath) { Path::new("elsewhere") } else { self.inner.path() }
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        let mut entries = self.inner.list()?;
+        if self.is(Defect::ListsTwice) {
+            entries.extend(entries.clone());
+        }
+        if self.is(Defect::ListsDirectories) {
+            entries.iter_mut().for_each(|entry| entry.kind = EntryKind::Directory);
+        }
+        Ok(entries)
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        if self.is(Defect::RefusesSpaces) && name.contains(' ') {
+            return Err(IoError::new(Operation::Create, name, io::ErrorKind::InvalidInput.into()));
+        }
+        if self.is(Defect::CreatesOver) {
+            let _ = self.inner.unlink(name);
+        }
+        let name = if self.is(Defect::TakesDots) && name == ".." { "dots" } else { name };
+        self.inner.create(name)?;
+        Ok(Arc::new(self.file(name)?))
+    }
+
+    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        if self.is(Defect::CreatesOnOpen) {
+            let _ = self.inner.create(name);
+        }
+        let file = self.file(name)?;
+        if self.is(Defect::OpensTruncate) {
+            self.inner.unlink(name)?;
+            self.inner.create(name)?;
+            return Ok(Arc::new(self.file(name)?));
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        Ok(Arc::new(self.file(name)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        if self.is(Defect::RenameWritesOver)
+            && let (Ok(one), Ok(two)) = (self.inner.open_source(from), self.inner.open_sink(to))
+        {
+            two.write_at(0, &bytes_of(&*one))?;
+            return if from == to { Ok(()) } else { self.inner.unlink(from) };
+        }
+        self.inner.rename(from, to)?;
+        if self.is(Defect::RenameCopies) && from != to {
+            self.inner.create(from)?.write_at(0, &bytes_of(&*self.inner.open_source(to)?))?;
+        }
+        Ok(())
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        if self.is(Defect::UnlinkEmpties)
+            && let (Ok(source), Ok(sink)) = (self.inner.open_source(name), self.inner.open_sink(name))
+        {
+            sink.write_at(0, &vec![0; bytes_of(&*source).len()])?;
+        }
+        self.inner.unlink(name)
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        if self.is(Defect::SyncsFail) && self.inner.list()?.is_empty() {
+            return Err(IoError::new(Operation::SyncDirectory, "", io::ErrorKind::Other.into()));
+        }
+        if self.is(Defect::PanicsInThreads) {
+            assert!(std::thread::current().name().is_some(), "only threads with a name may sync");
+        }
+        self.inner.sync_dir()
+    }
+
+    fn sync_parents(&self) -> Result<(), IoError> {
+        self.inner.sync_parents()
+    }
+
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        match self.defect {
+            Defect::LocksShare => {
+                let _ = self.inner.lock(name)?;
+                return Ok(Box::new(NameLock { name: String::new(), locks: Arc::default() }));
+            }
+            Defect::LocksEndEarly => {
+                // Whoever asks in vain ends it.
+                if !self.locks.lock().unwrap().insert(name.to_owned()) {
+                    self.locks.lock().unwrap().remove(name);
+                    return Err(IoError::new(Operation::Lock, name, io::ErrorKind::WouldBlock.into()));
+                }
+            }
+            Defect::LocksTruncate => {
+                let _ = self.inner.unlink(name);
+            }
+            Defect::LocksAreOfNames => {
+                if !self.locks.lock().unwrap().insert(name.to_owned()) {
+                    return Err(IoError::new(Operation::Lock, name, io::ErrorKind::WouldBlock.into()));
+                }
+            }
+            _ => return self.inner.lock(name),
+        }
+        let _ = self.inner.create(name);
+        Ok(Box::new(NameLock { name: name.to_owned(), locks: Arc::clone(&self.locks) }))
+    }
+}
+
+#[derive(Debug)]
+struct NameLock {
+    name: String,
+    locks: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Lock for NameLock {}
+
+impl Drop for NameLock {
+    fn drop(&mut self) {
+        self.locks.lock().unwrap().remove(&self.name);
+    }
+}
+
+#[derive(Debug)]
+struct BrokenFile {
+    sink: Arc<dyn Sink>,
+    source: Arc<dyn Source>,
+    snapshot: Vec<u8>,
+    buffered: Mutex<Vec<(u64, Vec<u8>)>>,
+    defect: Defect,
+}
+
+impl Drop for BrokenFile {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl BrokenFile {
+    fn flush(&self) {
+        for (offset, bytes) in self.buffered.lock().unwrap().drain(..) {
+            let _ = self.sink.write_at(offset, &bytes);
+        }
+    }
+}
+
+impl Sink for BrokenFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let length = self.source.length()?;
+        match self.defect {
+            Defect::CutsLargeWrites => return self.sink.write_at(offset, &bytes[..bytes.len().min(1 << 20)]),
+            Defect::HolesOfOnes if offset > length && offset < 1 << 30 => {
+                self.sink.write_at(length, &vec![1; usize::try_from(offset - length).unwrap()])?;
+            }
+            Defect::EmptyWritesGrow if bytes.is_empty() => return self.sink.preallocate(offset),
+            Defect::WritesTruncate => {
+                let end = usize::try_from(offset.saturating_add(bytes.len() as u64)).unwrap_or(usize::MAX);
+                if let Some(behind) = usize::try_from(length).unwrap().checked_sub(end) {
+                    self.sink.write_at(end as u64, &vec![0; behind])?;
+                }
+            }
+            Defect::SinksBuffer if offset < 1 << 30 => {
+                self.buffered.lock().unwrap().push((offset, bytes.to_vec()));
+                return Ok(());
+            }
+            Defect::WrapsOffsets => return self.sink.write_at(offset % (1 << 20), bytes),
+            // Every other write goes a byte too far when threads are at work.
+            Defect::Reorders if std::thread::current().name().is_none() => {
+                return self.sink.write_at(offset + 1, bytes);
+            }
+            _ => {}
+        }
+        self.sink.write_at(offset, bytes)
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        self.flush();
+        self.sink.sync_data()
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        self.flush();
+        self.sink.sync_all()
+    }
+
+    fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        let now = self.source.length()?;
+        match self.defect {
+            Defect::PreallocatesOnes if length > now && length < 1 << 30 => {
+                return self.sink.write_at(now, &vec![1; usize::try_from(length - now).unwrap()]);
+            }
+            Defect::PreallocateIsIgnored if length < 1 << 30 => return Ok(()),
+            Defect::PreallocateCuts if length < now => {
+                return self.sink.write_at(length, &vec![0; usize::try_from(now - length).unwrap()]);
+            }
+            _ => {}
+        }
+        self.sink.preallocate(length)
+    }
+}
+
+impl Source for BrokenFile {
+    fn length(&self) -> Result<u64, IoError> {
+        if self.defect == Defect::SourcesAreSnapshots {
+            return Ok(self.snapshot.len() as u64);
+        }
+        self.source.length()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        match self.defect {
+            Defect::ShortReads => {
+                let some = buffer.len().min(3);
+                self.source.read_at(offset, &mut buffer[..some])
+            }
+            Defect::FillsTheBuffer => {
+                let read = self.source.read_at(offset, buffer)?;
+                buffer[read..].fill(0);
+                Ok(read)
+            }
+            _ => self.source.read_at(offset, buffer),
+        }
+    }
+}
+
+#[test]
+fn i7_each_rule_notices_its_defect() {
+    use Defect::*;
+    let defects = [
+        (LostAndFound, "a new directory is empty"),
+        (TakesDots, "only plain file names are taken"),
+        (RefusesSpaces, "any plain file name is taken"),
+        (CreatesOver, "create takes no name that exists"),
+        (CreatesOnOpen, "what is absent is not found"),
+        (WrongPath, "errors name the file"),
+        (ListsTwice, "a listing shows every name once, as it is now"),
+        (ListsDirectories, "a listing shows every name once, as it is now"),
+        (ShortReads, "reads are short only at the end"),
+        (FillsTheBuffer, "reads are short only at the end"),
+        (CutsLargeWrites, "large reads and writes are whole"),
+        (HolesOfOnes, "holes read as zeros"),
+        (EmptyWritesGrow, "empty writes do nothing"),
+        (WritesTruncate, "overwriting keeps the rest"),
+        (OpensTruncate, "opening for writing keeps the bytes"),
+        (SinksBuffer, "handles of one file share its bytes"),
+        (SourcesAreSnapshots, "readers see a file grow"),
+        (WrapsOffsets, "offsets beyond every file are refused"),
+        (PreallocatesOnes, "preallocate makes a file longer, with zeros"),
+        (PreallocateIsIgnored, "preallocate makes a file longer, with zeros"),
+        (PreallocateCuts, "preallocate never cuts or changes bytes"),
+        (SyncsFail, "syncs succeed also with nothing to sync"),
+        (RenameCopies, "rename replaces"),
+        (RenameWritesOver, "a replaced file lives as long as its handles"),
+        (UnlinkEmpties, "an unlinked file lives as long as its handles"),
+        (LocksShare, "locks exclude"),
+        (LocksEndEarly, "locks exclude"),
+        (LocksTruncate, "a lock is the file's, and leaves its bytes alone"),
+        (LocksAreOfNames, "a lock is the file's, and leaves its bytes alone"),
+        (PanicsInThreads, "threads may share everything"),
+        (Reorders, "threads may share everything"),
+    ];
+    for (defect, rule) in defects {
+        let violations = check_all(|| Broken::new(defect));
+        assert!(violations.iter().any(|one| one.rule == rule), "{defect:?} breaks only {violations:#?}");
+    }
+    let noticed: BTreeSet<&str> = defects.iter().map(|(_, rule)| *rule).collect();
+    assert_eq!(noticed.len(), RULES.len(), "a rule without a defect");
+}
