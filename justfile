@@ -24,9 +24,9 @@ bench:
 report:
     cargo run --release -p wal-benches --bin ratios
 
-# Write the golden files of the format again, after a deliberate change of it.
+# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed.
 golden:
-    REGENERATE=1 cargo test -p wal-tests --test format_golden
+    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces
 
 # The documentation of every crate.
 docs:
