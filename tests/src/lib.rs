@@ -2,6 +2,7 @@
 
 pub mod allocations;
 pub mod faulty;
+pub mod fuzz;
 pub mod golden;
 pub mod life;
 pub mod logs;
