@@ -6,4 +6,5 @@ pub mod fuzz;
 pub mod golden;
 pub mod life;
 pub mod logs;
+pub mod model;
 pub mod naive;
