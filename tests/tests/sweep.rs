@@ -302,7 +302,7 @@ fn large_directory(closed: bool) -> (Files, Vec<Seen>) {
                 (0..1 + number * 97 % 1900).map(|at| (at * 7 + number) as u8 | 1).collect();
             let families = [FamilyId::new(number as u32 % 3)];
             let record = Record::new(RecordKind::new(3).unwrap(), &payload).families(&families);
-            let level = if number % 3 == 0 { Durability::Written } else { Durability::Synced };
+            let level = if number.is_multiple_of(3) { Durability::Written } else { Durability::Synced };
             let appended = wal.append_with(record, level).unwrap();
             records.push((appended.index.get(), appended.seqs.first().get(), payload));
         }
