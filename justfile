@@ -12,6 +12,23 @@ test:
 crash SEEDS="0..20000":
     CRASH_SEEDS={{SEEDS}} cargo test --release -p wal-tests --test crash -- --nocapture
 
+# Short random lives against a model: `just model 200000`.
+model CASES="20000":
+    PROPTEST_CASES={{CASES}} cargo test --release -p wal-tests --test model -- --nocapture
+
+# Every bit, byte, cut and sector of a directory of 64 KiB.
+sweep:
+    SWEEP_STRIDE=1 cargo test --release -p wal-tests --test sweep t7 -- --nocapture
+
+# A fuzz target of tests/fuzz for so many seconds: `just fuzz recover_dir 600`. Needs cargo-fuzz, but no nightly toolchain and no sanitizer:
+# what is fuzzed has no unsafe code. What it finds beside the committed corpus goes to target/fuzz.
+fuzz TARGET SECONDS="60":
+    mkdir -p target/fuzz/{{TARGET}} && RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir tests/fuzz -s none {{TARGET}} target/fuzz/{{TARGET}} tests/fuzz/corpus/{{TARGET}} -- -max_total_time={{SECONDS}} -timeout=20 -rss_limit_mb=1024 -max_len=8192
+
+# Make the committed inputs of the fuzz targets again, one for each outcome.
+corpus:
+    REGENERATE=1 cargo test -p wal-tests --test fuzz_smoke
+
 # The main job: an engine, killed again and again.
 drill *ARGS:
     cargo run --release -p walctl -- drill {{ARGS}}
@@ -24,9 +41,9 @@ bench:
 report:
     cargo run --release -p wal-benches --bin ratios
 
-# Write the golden files of the format again, after a deliberate change of it.
+# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed.
 golden:
-    REGENERATE=1 cargo test -p wal-tests --test format_golden
+    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces
 
 # The documentation of every crate.
 docs:

@@ -3,7 +3,9 @@
 pub mod allocations;
 pub mod explore;
 pub mod faulty;
+pub mod fuzz;
 pub mod golden;
 pub mod life;
 pub mod logs;
+pub mod model;
 pub mod naive;

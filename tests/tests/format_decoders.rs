@@ -13,26 +13,10 @@ use proptest::sample::Index as Pick;
 use wal_format::checkpoint::{Checkpoint, CleanEnd, SLOT_BYTES, Slot, SlotFault};
 use wal_format::header::Predecessor;
 use wal_format::{ChunkType, Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WalId};
+use wal_tests::fuzz::{Step, build};
 use wal_tests::golden;
 use wal_tests::logs::{self, LogBuilder, WAL_ID, pattern};
 use wal_tests::naive::{self, Decoded, End};
-
-/// One thing to append.
-#[derive(Clone, Debug)]
-enum Step {
-    Record {
-        draft: naive::Record,
-        gap: u64,
-    },
-    /// A promise and a group behind it.
-    Group(Vec<usize>),
-    /// A record that leaves so many bytes of its block.
-    FillTo(usize),
-    Ignorable {
-        kind: u8,
-        length: usize,
-    },
-}
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -84,36 +68,6 @@ prop_compose! {
     }
 }
 
-fn build(header: &FileHeader, steps: Vec<Step>, seal: bool, zeros: usize) -> LogBuilder {
-    let mut log = LogBuilder::with_header(header);
-    for step in steps {
-        match step {
-            Step::Record { draft, gap } => {
-                let next = log.next(&draft.payload);
-                log.append(naive::Record { index: next.index, first_seq: next.first_seq + gap, ..draft });
-            }
-            Step::Group(lengths) => {
-                log.group(|log| {
-                    for &length in &lengths {
-                        log.record(&pattern(length, length));
-                    }
-                });
-            }
-            Step::FillTo(room) => {
-                log.fill_to(room);
-            }
-            Step::Ignorable { kind, length } => {
-                log.raw(kind, &pattern(length, length));
-            }
-        }
-    }
-    if seal {
-        log.seal();
-    }
-    log.zeros(zeros);
-    log
-}
-
 fn both(header: &FileHeader, file: &[u8]) -> (Decoded, Decoded) {
     let naive = naive::decode_log(*header.wal_id.as_bytes(), header.log.get(), file);
     (naive, logs::decode(header.wal_id, header.log, file))
@@ -126,7 +80,7 @@ proptest! {
     fn t2_decoders_agree_on_generated_logs(
         header in header(), steps in proptest::collection::vec(step(), 0..25), seal: bool, zeros in 0..70_000_usize,
     ) {
-        let log = build(&header, steps, seal, zeros);
+        let log = build(&header, &steps, seal, zeros);
         let end = (log.bytes.len() - zeros) as u64;
         let (naive, ours) = both(&header, &log.bytes);
         prop_assert!(naive.items == log.items, "what was written is what is read");
@@ -141,7 +95,7 @@ proptest! {
         header in header(), steps in proptest::collection::vec(step(), 1..12), seal: bool,
         places in proptest::collection::vec((any::<Pick>(), 0..4_u8, 1..5000_usize, any::<u8>()), 1..4),
     ) {
-        let log = build(&header, steps, seal, 0);
+        let log = build(&header, &steps, seal, 0);
         let mut file = log.bytes.clone();
         for (place, what, length, byte) in places {
             let at = place.index(file.len());
