@@ -827,7 +827,6 @@ fn f36_f37_a_disk_that_loses_syncs_is_found_out_or_loses_only_the_end() {
 }
 
 #[test]
-#[ignore = "shows a fault of recovery that is not mended yet"]
 fn f10_f16_a_new_log_whose_first_sector_holds_a_deleted_logs_header_is_no_damage() {
     let (disk, wal, mut acked) = one_log(1, 100);
     let old = disk.read_file("000001.wal").unwrap();

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use wal_format::LogNumber;
 use wal_format::checkpoint::Checkpoint;
-use wal_format::header::HeaderFault;
 use wal_io::Storage;
 
 use crate::names;
@@ -228,11 +227,9 @@ impl Judge<'_> {
     fn file(&mut self, file: &LogFile, place: Place, broken: bool, orphan: bool) {
         let recorded = self.checkpoint.active >= file.log || self.checkpoint.sealed_through >= file.log;
         let known_number = file.log <= self.checkpoint.highest;
-        // A log under another one's name was moved there: no crash does that.
-        let misplaced = matches!(file.fault, Some(Reason::Header(HeaderFault::OtherLog { .. })));
         let forgotten = seeded_bug!(LeftoverPromiseIgnored) && file.kind == Header::Unknown;
         let orphan = orphan && file.kind == Header::Unknown;
-        let stated = (file.behind.has_statement() || misplaced || orphan) && !forgotten;
+        let stated = (file.behind.has_statement() || orphan) && !forgotten;
         let old_epoch = file.header.is_some_and(|header| header.epoch <= self.checkpoint.epoch);
         // An epoch that CHECKPOINT knows under a number that it does not know: CHECKPOINT was durable before that file was used.
         let beyond = file.kind == Header::Unknown && old_epoch && !known_number;
