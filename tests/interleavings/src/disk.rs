@@ -26,11 +26,22 @@ struct Supply {
     /// Operations that failed and were not asked after the power went.
     faults: BTreeMap<&'static str, u64>,
     panics: u64,
+    /// Whose log must not touch the disk any more once this one has the lock.
+    predecessor: Option<Power>,
+    /// A successor has the lock.
+    retired: bool,
 }
 
 impl Power {
     fn lock(&self) -> MutexGuard<'_, Supply> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That of a successor: once it has the lock of its disk, nothing that is connected to `predecessor` may change the disk.
+    pub fn after(predecessor: &Self) -> Self {
+        let power = Self::default();
+        power.lock().predecessor = Some(predecessor.clone());
+        power
     }
 
     /// Connects a disk to it, and gives the storage through which the scheduler sees each operation.
@@ -72,6 +83,7 @@ impl Power {
             operation,
             Operation::List | Operation::Open | Operation::Stat | Operation::Read | Operation::Lock
         );
+        assert!(!(mutates && supply.retired), "X1: {operation} by a log that has given up the lock");
         match &mut supply.left {
             Some(0) => supply.disks.iter().for_each(|disk| disk.crash_after(0)),
             Some(left) if mutates => *left -= 1,
@@ -79,7 +91,7 @@ impl Power {
         }
     }
 
-    fn after(&self, error: &IoError) {
+    fn failed(&self, error: &IoError) {
         use std::io::ErrorKind::{AlreadyExists, NotFound, WouldBlock};
         if Gone::of(error).is_none() && !matches!(error.kind(), NotFound | AlreadyExists | WouldBlock) {
             let word = match error.operation() {
@@ -109,7 +121,7 @@ impl YieldingStorage {
     fn run<T>(&self, operation: Operation, act: impl FnOnce() -> Result<T, IoError>) -> Result<T, IoError> {
         self.point.load(Ordering::Relaxed);
         self.power.before(operation);
-        act().inspect_err(|error| self.power.after(error))
+        act().inspect_err(|error| self.power.failed(error))
     }
 
     fn file<T: ?Sized>(&self, inner: Arc<T>) -> Arc<YieldingFile<T>> {
@@ -155,7 +167,11 @@ impl Storage for YieldingStorage {
     }
 
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
-        self.run(Operation::Lock, || self.disk.lock(name))
+        let lock = self.run(Operation::Lock, || self.disk.lock(name))?;
+        if let Some(predecessor) = &self.power.lock().predecessor {
+            predecessor.lock().retired = true;
+        }
+        Ok(lock)
     }
 }
 

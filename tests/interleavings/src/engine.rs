@@ -1,1 +1,5 @@
-
+//! e
+/// w
+pub fn writers() {}
+/// f
+pub fn failure() {}

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
@@ -36,6 +36,17 @@ impl Clock for NoClock {
     }
 }
 
+/// The schedule to replay, from `INTERLEAVINGS_REPLAY`.
+fn replayed() -> Option<&'static str> {
+    static SCHEDULE: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("INTERLEAVINGS_REPLAY").ok());
+    SCHEDULE.as_deref().map(str::trim)
+}
+
+/// Whether one schedule is replayed, so that its story should be told.
+pub fn is_replay() -> bool {
+    replayed().is_some()
+}
+
 fn config(steps_max: usize, failure_persistence: FailurePersistence) -> Config {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
@@ -47,17 +58,16 @@ fn config(steps_max: usize, failure_persistence: FailurePersistence) -> Config {
 }
 
 /// Runs `body` under this many interleavings, half of them random, half of PCT. A failure prints its schedule; with that in
-/// `INTERLEAVINGS_REPLAY`, this runs nothing else.
-pub fn explore(body: fn(), interleavings: usize, seed: u64) {
+/// `INTERLEAVINGS_REPLAY`, this runs nothing else. Returns how many were run.
+pub fn explore(body: fn(), interleavings: usize, seed: u64) -> usize {
     let config = config(SCENARIO_STEPS_MAX, FailurePersistence::Print);
-    if let Ok(schedule) = std::env::var("INTERLEAVINGS_REPLAY") {
-        Runner::new(ReplayScheduler::new_from_encoded(schedule.trim()), config).run(body);
-        return;
+    if let Some(schedule) = replayed() {
+        return Runner::new(ReplayScheduler::new_from_encoded(schedule), config).run(body);
     }
     let random = interleavings / 2;
-    Runner::new(RandomScheduler::new_from_seed(seed, random), config.clone()).run(body);
+    let explored = Runner::new(RandomScheduler::new_from_seed(seed, random), config.clone()).run(body);
     let pct = PctScheduler::new_from_seed(seed, PCT_DEPTH, interleavings - random);
-    Runner::new(pct, config).run(body);
+    explored + Runner::new(pct, config).run(body)
 }
 
 /// Runs one life under the random scheduler that `seed` decides, and gives what it met and its story. A failure prints the story.

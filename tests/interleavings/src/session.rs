@@ -16,6 +16,7 @@ use wal_manager::{
 use wal_tests::history::{Attempt, Draft, History};
 
 use crate::disk::Injected;
+use crate::run::is_replay;
 use crate::tally::Tally;
 
 /// The model, shared by the threads and outliving the log.
@@ -44,7 +45,11 @@ impl Model {
 
     /// Adds a line to the story.
     pub fn say(&self, line: impl FnOnce() -> String) {
-        lock(&self.trace).push(line());
+        let line = line();
+        if is_replay() {
+            eprintln!("  {line}");
+        }
+        lock(&self.trace).push(line);
     }
 
     /// The last lines of the story.
