@@ -86,7 +86,7 @@ pub fn live(
         std::panic::resume_unwind(panic);
     }
     let mut tally = model.tally().clone();
-    tally.acknowledged = model.history().acknowledged();
+    tally.acknowledged += model.history().acknowledged();
     (tally, model.story())
 }
 

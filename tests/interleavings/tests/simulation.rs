@@ -1,6 +1,7 @@
 //! Random lives with many writers; see `wal_interleavings::simulation`. `SIMULATE_SEEDS=first..last` explores others.
 #![cfg(wal_shuttle)]
 
+use wal_interleavings::engine;
 use wal_interleavings::run::{each_seed, seeds};
 use wal_interleavings::simulation::{simulate, simulate_with_story};
 
@@ -19,4 +20,11 @@ fn t8_v15_v19_many_writers_lose_nothing() {
     let seeds = seeds("SIMULATE_SEEDS", 0..2_000);
     let total = each_seed(seeds.clone(), |seed| simulate(seed, OPERATIONS));
     println!("log, seeds {seeds:?}, {OPERATIONS} operations each: {total}");
+}
+
+#[test]
+fn t8_many_writers_of_the_engine_lose_nothing() {
+    let seeds = seeds("SIMULATE_ENGINE_SEEDS", 0..500);
+    let total = each_seed(seeds.clone(), |seed| engine::simulate(seed, OPERATIONS));
+    println!("engine, seeds {seeds:?}, {OPERATIONS} operations each: {total}");
 }
