@@ -55,6 +55,11 @@ impl Power {
         self.lock().left = Some(operations);
     }
 
+    /// It does not go any more.
+    pub fn hold(&self) {
+        self.lock().left = None;
+    }
+
     /// The thread that asks for the `nth` such operation from now on panics.
     pub fn panic_at(&self, operation: Operation, nth: u64) {
         self.lock().panic = Some((operation, nth));

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::thread;
 use toy_memtable::{Durability, Engine, EngineError, EngineOptions, FamilyId, Snapshot, WriteBatch};
-use wal_io::sim::{SimOptions, SimStorage};
+use wal_io::sim::SimStorage;
 use wal_manager::{ErrorKind, LOG_BYTES_MIN, Wal, WalId};
 use wal_tests::history::End;
 use wal_tests::rng::Rng;
@@ -53,6 +53,7 @@ pub fn simulate(seed: u64, operations: u64) -> Tally {
 pub fn writers() {
     let mut life = Life::new(thread_rng().next_u64(), Arc::default());
     let engine = life.open();
+    life.power.hold();
     life.run_threads(engine, 4, 2, false);
     drop(life.open());
 }
@@ -275,7 +276,7 @@ fn lock(books: &Mutex<Books>) -> MutexGuard<'_, Books> {
 
 impl Life {
     fn new(seed: u64, model: Arc<Model>) -> Self {
-        let options = SimOptions { lose_names: false, ..disk_options(seed) };
+        let options = disk_options(seed);
         Self {
             rng: Rng::new(seed),
             log: SimStorage::with_options(options),
