@@ -29,6 +29,18 @@ fuzz TARGET SECONDS="60":
 corpus:
     REGENERATE=1 cargo test -p wal-tests --test fuzz_smoke
 
+# Few threads, few calls, many schedules: `just interleavings 1000000`.
+interleavings N="100000":
+    INTERLEAVINGS={{N}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture
+
+# Runs one schedule again, which a failed interleaving has printed: `just replay t9_full_group SCHEDULE`.
+replay TEST SCHEDULE:
+    INTERLEAVINGS_REPLAY={{SCHEDULE}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture --exact {{TEST}}
+
+# Random lives with many writers, of the log and of the engine: `just simulate 0..100000`.
+simulate SEEDS="0..2000":
+    SIMULATE_SEEDS={{SEEDS}} SIMULATE_ENGINE_SEEDS={{SEEDS}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test simulation -- --nocapture
+
 # The main job: an engine, killed again and again.
 drill *ARGS:
     cargo run --release -p walctl -- drill {{ARGS}}

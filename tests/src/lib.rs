@@ -1,11 +1,13 @@
-//! What the workspace's tests share: a second decoder, logs made to order, and a count of allocations.
+//! What the workspace's tests share: a second decoder, logs made to order, a model of what a log has promised, and a count of allocations.
 
 pub mod allocations;
 pub mod explore;
 pub mod faulty;
 pub mod fuzz;
 pub mod golden;
+pub mod history;
 pub mod life;
 pub mod logs;
 pub mod model;
 pub mod naive;
+pub mod rng;

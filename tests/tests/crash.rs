@@ -1,59 +1,18 @@
 //! Random lives of a log on the crashable disk: power cuts, deaths of the process and failed syncs at any operation, inside recovery
 //! too, against a model. One number replays a life; `CRASH_SEEDS=first..last` explores others.
 //!
-//! The model knows what was acknowledged and what a recovery has handed out. After each recovery:
-//! - A: every acknowledged record is there, to the byte, in order;
-//! - X: so is every record that an earlier recovery handed out;
-//! - C: no hole, no duplicate, nothing that was never appended;
-//! - L: a crash alone is never called damage.
+//! The model knows what was acknowledged and what a recovery has handed out, and is asked after each recovery (A, X, C). And L: a crash
+//! alone is never called damage.
 
 use std::sync::Arc;
 
 use wal_io::sim::{Fault, SimOptions, SimStorage};
-use wal_manager::{
-    Durability, Error, ErrorKind, FamilyId, Record, RecordKind, RecoveredRecord, SeqNum, Wal, WalId,
-};
-
-/// A small generator, so that a seed replays a life for ever.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
-    }
-
-    fn one_in(&mut self, many: u64) -> bool {
-        self.below(many) == 0
-    }
-}
-
-/// A record that was accepted.
-#[derive(Clone, Debug)]
-struct Known {
-    index: u64,
-    seq: u64,
-    last: u64,
-    family: u32,
-    payload: Vec<u8>,
-}
+use wal_manager::{Durability, Error, ErrorKind, FamilyId, Record, RecordKind, SeqNum, Wal, WalId};
+use wal_tests::history::{Draft, End, FAMILIES, History};
+use wal_tests::rng::Rng;
 
 #[derive(Default)]
-struct Model {
-    /// Accepted, in order, since the log was born; what a crash took is cut off.
-    records: Vec<Known>,
-    /// Index of the last record that must be there.
-    acknowledged: u64,
-    /// Per family: marked, or tried to.
-    flushed: [u64; 3],
-    /// How often what happened.
+struct Total {
     recoveries: u64,
     unfinished: u64,
     rewritten: u64,
@@ -63,7 +22,10 @@ struct Model {
 struct Life {
     rng: Rng,
     disk: SimStorage,
-    model: Model,
+    history: History,
+    /// The worst since the last recovery.
+    end: End,
+    total: Total,
     trace: Vec<String>,
 }
 
@@ -80,10 +42,12 @@ impl Life {
                 self.disk.process_crash()
             }
             1 => {
+                self.end = End::PowerCut;
                 self.say(format!("power cut after {before} operations, nothing pending survives"));
                 self.disk.crash_all_lost()
             }
             _ => {
+                self.end = End::PowerCut;
                 let seed = self.rng.next();
                 self.say(format!("power cut after {before} operations, seed {seed}"));
                 self.disk.crash(seed)
@@ -109,12 +73,16 @@ impl Life {
                         self.crash();
                         continue;
                     };
-                    self.model.recoveries += 1;
-                    self.model.rewritten += recovery.report().rewritten_records;
-                    self.model.torn += u64::from(recovery.report().cut_bytes > 0);
+                    self.total.recoveries += 1;
+                    self.total.rewritten += recovery.report().rewritten_records;
+                    self.total.torn += u64::from(recovery.report().cut_bytes > 0);
                     let next_index = recovery.report().next_index.get();
+                    self.say(format!("recovered up to record {next_index}, {} handed out", records.len()));
+                    assert!(records.iter().all(|record| record.proven));
+                    let flushed = |family| recovery.flushed(family).map_or(0, SeqNum::get);
+                    self.history.recovered(self.end, &records, next_index, flushed);
+                    self.end = End::ProcessDeath;
                     let (wal, _) = recovery.finish().expect("drained");
-                    self.check(&records, next_index);
                     return wal;
                 }
                 Err(error) => {
@@ -122,7 +90,7 @@ impl Life {
                         self.disk.is_frozen() && error.kind() != ErrorKind::Damage,
                         "L: a crash is not damage: {error}"
                     );
-                    self.model.unfinished += 1;
+                    self.total.unfinished += 1;
                     self.say(format!("recovery failed: {error}"));
                     self.crash();
                 }
@@ -131,47 +99,14 @@ impl Life {
         unreachable!("the loop returns")
     }
 
-    fn check(&mut self, records: &[RecoveredRecord], next_index: u64) {
-        let last = next_index - 1;
-        self.say(format!("recovered through record {last}, {} handed out", records.len()));
-        assert!(last >= self.model.acknowledged, "A: record {} is gone", self.model.acknowledged);
-        let history = self.model.records.len() as u64;
-        assert!(last <= history, "C: {last} records of {history} accepted ones");
-        self.model.records.truncate(last as usize);
-        let mut handed = records.iter();
-        for known in &self.model.records {
-            let flushed = known.last <= self.model.flushed[known.family as usize];
-            let mut ahead = handed.clone();
-            match ahead.next() {
-                Some(record) if record.index.get() == known.index => {
-                    handed = ahead;
-                    assert_eq!(
-                        record.payload[..],
-                        known.payload[..],
-                        "A: record {} has other bytes",
-                        known.index
-                    );
-                    assert_eq!(record.seqs.first().get(), known.seq, "A: record {}", known.index);
-                    assert_eq!(record.seqs.last().get(), known.last, "A: record {}", known.index);
-                    assert_eq!(record.families, [FamilyId::new(known.family)]);
-                    assert!(record.proven);
-                }
-                _ => assert!(flushed, "A: record {} was not handed out", known.index),
-            }
-        }
-        assert!(handed.next().is_none(), "C: a record that was never appended");
-        // X: it was handed out, so it must be there from now on.
-        self.model.acknowledged = last;
-    }
-
     fn append(&mut self, wal: &Wal) -> Result<(), Error> {
-        let family = self.rng.below(3) as u32;
+        let family = self.rng.below(FAMILIES as u64) as u32;
         let length = match self.rng.below(12) {
             0 => 33_000 + self.rng.below(9_000),
             1..=3 => 400 + self.rng.below(3_000),
             _ => 1 + self.rng.below(100),
         };
-        let payload: Vec<u8> = (0..length).map(|_| self.rng.next() as u8).collect();
+        let payload = self.rng.bytes(length as usize);
         let families = [FamilyId::new(family)];
         let mut record = Record::new(RecordKind::new(1).unwrap(), &payload).families(&families);
         if self.rng.one_in(3) {
@@ -182,30 +117,23 @@ impl Life {
             [Durability::Buffered, Durability::Written, Durability::Synced][self.rng.below(3) as usize];
         // The ticket tells what was accepted even if the wait fails.
         let ticket = wal.submit(record)?;
+        let attempt = self.history.begin(Draft { family, payload: payload.clone() });
         let appended = ticket.appended();
-        let (seq, last) = (appended.seqs.first().get(), appended.seqs.last().get());
-        self.model.records.push(Known { index: appended.index.get(), seq, last, family, payload });
-        assert_eq!(self.model.records.len() as u64, appended.index.get(), "C: the index is dense");
+        self.history.accepted(attempt, appended);
+        assert_eq!(self.history.last(), appended.index.get(), "C: the index is dense");
+        let (seq, last) = (appended.seqs.first(), appended.seqs.last());
         self.say(format!("append {} {level:?} {length} bytes, seq {seq}..={last}", appended.index));
         match level {
             Durability::Synced => {
                 ticket.wait()?;
-                self.model.acknowledged = appended.index.get();
+                self.history.durable(appended.index.get());
             }
             Durability::Written => {
-                wal.append_with(Record::new(RecordKind::new(2).unwrap(), b"w"), Durability::Written).map(
-                    |appended| {
-                        let (seq, last) = (appended.seqs.first().get(), appended.seqs.last().get());
-                        let index = appended.index.get();
-                        self.model.records.push(Known {
-                            index,
-                            seq,
-                            last,
-                            family: 0,
-                            payload: b"w".to_vec(),
-                        });
-                    },
-                )?;
+                let attempt = self.history.begin(Draft { family: 0, payload: b"w".to_vec() });
+                let record = Record::new(RecordKind::new(2).unwrap(), b"w");
+                let appended = wal.append_with(record, Durability::Written)?;
+                self.history.accepted(attempt, appended);
+                self.history.written(appended.index.get());
             }
             Durability::Buffered => {}
         }
@@ -218,23 +146,23 @@ impl Life {
             12..=13 => {
                 self.say("sync");
                 let durable = wal.sync()?;
-                self.model.acknowledged = durable.index.get();
+                self.history.durable(durable.index.get());
             }
             14..=16 => {
                 self.say("rotate");
                 wal.rotate()?;
-                self.model.acknowledged = wal.durable().index.get();
+                self.history.durable(wal.durable().index.get());
             }
             _ => {
-                let family = self.rng.below(3) as u32;
+                let family = self.rng.below(FAMILIES as u64) as u32;
                 let newest = wal.last_seq().map_or(0, SeqNum::get);
                 let recorded = wal.flushed(FamilyId::new(family)).map_or(0, SeqNum::get);
                 if newest > recorded {
                     let seq = recorded + 1 + self.rng.below(newest - recorded);
                     self.say(format!("mark family {family} flushed through {seq}"));
-                    // The engine's table is durable, whether or not the mark becomes so.
-                    self.model.flushed[family as usize] = seq.max(self.model.flushed[family as usize]);
+                    self.history.marking(family, seq);
                     wal.mark_flushed(FamilyId::new(family), SeqNum::new(seq))?;
+                    self.history.marked(family, seq);
                 }
             }
         }
@@ -269,7 +197,7 @@ impl Life {
         }
         if self.rng.one_in(3) && wal.close().is_ok() {
             self.say("closed");
-            self.model.acknowledged = self.model.records.len() as u64;
+            self.history.closed();
         }
         drop(wal);
         self.disk.clear_faults();
@@ -277,7 +205,7 @@ impl Life {
     }
 }
 
-fn live(seed: u64) -> Model {
+fn live(seed: u64) -> Total {
     // Each life on another kind of disk.
     let options = SimOptions {
         tear: seed.is_multiple_of(3),
@@ -287,8 +215,14 @@ fn live(seed: u64) -> Model {
         ..SimOptions::default()
     };
     let disk = SimStorage::with_options(options);
-    let mut life =
-        Life { rng: Rng(seed), disk, model: Model::default(), trace: vec![format!("seed {seed}")] };
+    let mut life = Life {
+        rng: Rng::new(seed),
+        disk,
+        history: History::default(),
+        end: End::PowerCut,
+        total: Total::default(),
+        trace: vec![format!("seed {seed}")],
+    };
     let processes = 3 + life.rng.below(6);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         for _ in 0..processes {
@@ -301,7 +235,7 @@ fn live(seed: u64) -> Model {
         eprintln!("life {seed}:\n  {trace}\ndisk since the last crash:\n  {disk}");
         std::panic::resume_unwind(panic);
     }
-    life.model
+    life.total
 }
 
 fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
@@ -312,14 +246,14 @@ fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
 
 #[test]
 fn v15_v19_s5_random_crashes_also_inside_recovery_lose_nothing() {
-    let mut total = Model::default();
+    let mut total = Total::default();
     let seeds = seeds(0..3000);
     for seed in seeds.clone() {
-        let model = live(seed);
-        total.recoveries += model.recoveries;
-        total.unfinished += model.unfinished;
-        total.rewritten += model.rewritten;
-        total.torn += model.torn;
+        let one = live(seed);
+        total.recoveries += one.recoveries;
+        total.unfinished += one.unfinished;
+        total.rewritten += one.rewritten;
+        total.torn += one.torn;
     }
     println!(
         "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut",

@@ -2,9 +2,8 @@
 
 use std::ops::RangeBounds;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, RwLock};
-use std::thread::JoinHandle;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use wal_manager::io::Storage;
@@ -19,7 +18,8 @@ use crate::recover::Recovered;
 use crate::scan::Scan;
 use crate::snapshot::{Snapshot, Sources};
 use crate::store::Store;
-use crate::sync::{lock, read, wait, write};
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, RwLock, lock, read, wait, write};
 
 /// A small LSM engine on a write-ahead log.
 ///
@@ -266,7 +266,7 @@ impl Engine {
         });
         let flusher = {
             let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name("toy-flush".to_owned());
+            let thread = Builder::new().name("toy-flush".to_owned());
             thread.spawn(move || flush::run(&shared)).map_err(|error| EngineError::Thread(Arc::new(error)))?
         };
         Ok(Self { shared, flusher: Mutex::new(Some(flusher)) })

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use crossbeam_skiplist::SkipMap;
@@ -12,7 +12,7 @@ use wal_manager::{BatchError, FamilyId, Op, SeqNum};
 
 use crate::entry::{Entry, Key, collapse};
 use crate::ranges::{RangeDelete, Ranges};
-use crate::sync::{lock, read, write};
+use crate::sync::{AtomicU64, Mutex, RwLock, lock, read, write};
 
 /// The operations of some stretch of the log.
 ///

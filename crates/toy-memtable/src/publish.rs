@@ -1,12 +1,11 @@
 //! Makes records visible in the order of the log.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::Ordering;
 
 use wal_manager::{Index, SeqNum};
 
-use crate::sync::{lock, wait};
+use crate::sync::{AtomicU64, Condvar, Mutex, lock, wait};
 
 /// The sequence number up to which readers see, and the writers that move it.
 ///

@@ -54,24 +54,24 @@ impl Store {
             let path = storage.path().join(MANIFEST);
             return Err(EngineError::Manifest { path, reason: "a table holds more than it says is flushed" });
         }
-        let orphans = files.iter().filter(|name| {
-            name.as_str() == MANIFEST_NEW
-                || table::number(name).is_some_and(|number| !manifest.tables.contains(&number))
-        });
-        for name in orphans {
-            // ORDER: only after MANIFEST and every table in it were read; no crash can have made a live table an orphan.
-            storage.unlink(name)?;
+        // ORDER: only after MANIFEST and every table in it were read.
+        if files.iter().any(|name| name == MANIFEST_NEW) {
+            storage.unlink(MANIFEST_NEW)?;
         }
         // ORDER: before the first record is appended. Else a power cut could take the directory while the log believes in it.
         storage.sync_parents()?;
-        let mut store = Self { storage, manifest, live };
-        if store.manifest == Manifest::default() {
-            // ORDER: before the first record is appended: from then on a missing MANIFEST is a fault, never a new directory.
-            let manifest = Manifest { next_table: 1, ..Manifest::default() };
-            manifest.write(&*store.storage)?;
-            store.manifest = manifest;
+        // ORDER: before anything relies on it: the orphans go, the log is told what is flushed. What was read may be the work of a
+        // process that died, or whose sync failed, before the name was durable; then a power cut would bring the old MANIFEST
+        // back, whose tables are gone. Also before the first record is appended: from then on a missing MANIFEST is a
+        // fault, never a new directory.
+        let manifest = Manifest { next_table: manifest.next_table.max(1), ..manifest };
+        manifest.write(&*storage)?;
+        let is_orphan =
+            |name: &&String| table::number(name).is_some_and(|number| !manifest.tables.contains(&number));
+        for name in files.iter().filter(is_orphan) {
+            storage.unlink(name)?;
         }
-        Ok(store)
+        Ok(Self { storage, manifest, live })
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {

@@ -1,7 +1,7 @@
 //! CHECKPOINT on the disk: two slots, updated one after the other (rules CK1 to CK3, CK5).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
 use wal_format::{Epoch, SeqNum, WalId};
@@ -10,6 +10,7 @@ use wal_io::{Sink, Storage};
 use crate::error::{Error, Result};
 use crate::names::{CHECKPOINT, CHECKPOINT_NEW};
 use crate::record::Position;
+use crate::sync::{Mutex, MutexGuard};
 
 /// What reading CHECKPOINT gave.
 #[derive(Clone, Debug)]

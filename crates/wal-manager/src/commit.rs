@@ -6,7 +6,7 @@
 //! no delay.
 
 use std::mem;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use tracing::error;
 use wal_format::chunk::HEADER_BYTES;
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
 use crate::state::{InFlight, State};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -185,6 +186,8 @@ impl Commit {
             result = Ok(());
         }
         match result {
+            // A thread panicked inside meanwhile, and others were told: nothing moves any more.
+            Ok(()) if state.failed.is_some() => {}
             Ok(()) => {
                 state.written = target;
                 if sync || seeded_bug!(AckWithoutSync) {

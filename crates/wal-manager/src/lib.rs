@@ -75,6 +75,7 @@ mod report;
 mod retention;
 mod rotate;
 mod state;
+mod sync;
 mod ticket;
 mod wal;
 

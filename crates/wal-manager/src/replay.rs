@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
@@ -10,6 +10,7 @@ use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, S
 use crate::error::{Error, Result};
 use crate::read::FoundRecord;
 use crate::recovery::stream::{Next, Reading, Stream};
+use crate::sync::AtomicBool;
 
 /// A record read back.
 #[derive(Clone, Debug, PartialEq, Eq)]

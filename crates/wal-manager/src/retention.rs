@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use tracing::{info, info_span, warn};
 use wal_format::checkpoint::FAMILIES_MAX;
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::recovery::OldLog;
 use crate::state::ActiveLog;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
 
 /// What a log is at the moment.

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 use wal_format::encode::LogEncoder;
@@ -20,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::record::Position;
 use crate::state::ActiveLog;
+use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
 
 /// A log that was closed by a rotation.

@@ -1,7 +1,7 @@
 //! The open log.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info_span, warn};
 use wal_format::checkpoint::Checkpoint;
@@ -19,6 +19,7 @@ use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
 use crate::rotate::{Rotation, SealedLog};
 use crate::state::{ActiveLog, State};
+use crate::sync::Mutex;
 use crate::ticket::Ticket;
 
 /// An open write-ahead log: appends, syncs, rotates, deletes. It comes out of a [`Recovery`](crate::Recovery).

@@ -1,6 +1,7 @@
 use std::path::Path;
 
-use wal_manager::{FamilyId, FsStorage, WriteBatch};
+use wal_manager::io::sim::Fault;
+use wal_manager::{FamilyId, FsStorage, SimStorage, WriteBatch};
 
 use super::*;
 
@@ -109,4 +110,22 @@ fn a_missing_or_damaged_table_is_named_and_nothing_is_removed() {
         assert!(home.path().join("000009.tbl").exists());
         std::fs::write(&table, &bytes[1..]).unwrap();
     }
+}
+
+/// A rename that a failed sync of the directory left in the cache: the next open sees it, and the power cut after that would take it back.
+#[test]
+fn f17_f23_a_manifest_is_durable_before_an_open_relies_on_it() {
+    let disk = SimStorage::new();
+    let mut store = Store::open(Arc::new(disk.clone()), true).unwrap();
+    store.add(&memtable(1, |batch| batch.put(F, b"a", b"1").unwrap())).unwrap();
+    store.add(&memtable(2, |batch| batch.put(F, b"a", b"2").unwrap())).unwrap();
+    // The first makes the table's name durable, the second that of MANIFEST.
+    disk.fail(Fault::parse("fail syncdir #2 with EIO").unwrap());
+    store.merge_all().unwrap_err();
+    let disk = disk.process_crash();
+    let store = Store::open(Arc::new(disk.clone()), false).unwrap();
+    let believed = store.manifest().clone();
+    let disk = disk.crash_all_lost();
+    let store = Store::open(Arc::new(disk), false).unwrap();
+    assert_eq!(*store.manifest(), believed);
 }

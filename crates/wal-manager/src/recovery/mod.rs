@@ -15,7 +15,7 @@ mod survey;
 mod table;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{info, info_span, warn};
@@ -36,6 +36,7 @@ use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Part, Stream};
 use crate::replay::Records;
 use crate::report::{LogVerdict, RecoveryReport, Verdict};
+use crate::sync::AtomicBool;
 use crate::wal::{Parts, Wal};
 
 /// What recovery does about a torn tail and about damage. In every mode the old bytes stay where they are or are kept aside.
