@@ -8,7 +8,9 @@
 //! | [`fs::FsStorage`] | a real directory, opened once and used by its handle; no symlink is followed |
 //! | [`mem::MemStorage`] | a directory in memory, for examples and tests; nothing survives the process |
 //! | [`sim::SimStorage`] | the crashable disk: keeps what is durable apart from what is pending, and fails on request |
-#![forbid(unsafe_code)]
+//!
+//! **Architecture invariant:** `unsafe` stands in one module, `fs/fork.rs`, and nowhere else.
+#![deny(unsafe_code)]
 
 mod error;
 pub mod fs;
