@@ -16,8 +16,11 @@ use crate::error::{IoError, Operation};
 use crate::names;
 use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
 
+mod fork;
 #[cfg(test)]
 mod tests;
+
+use fork::Owner;
 
 /// Mode of new files: the owner writes, the group reads.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
@@ -31,12 +34,16 @@ const ZEROS_BYTES: usize = 64 * 1024;
 /// A real directory, opened once: everything goes through its handle, so that it stays the same directory when it is renamed or the
 /// process changes its own. No symlink is followed, and only regular files are opened. Unix only.
 ///
+/// It belongs to the process that opened it. In a forked child it still reads, and everything that would change a file or a name is an error:
+/// open the directory again there.
+///
 /// # Durability
 /// As good as the file system's fdatasync, fsync and rename. Network and FUSE file systems may promise less than they say.
 #[derive(Debug)]
 pub struct FsStorage {
     path: PathBuf,
     directory: File,
+    owner: Arc<Owner>,
 }
 
 impl FsStorage {
@@ -69,7 +76,9 @@ impl FsStorage {
         let path = path.into();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry(|| sys::open(&path, flags, Mode::empty())) {
-            Ok(directory) => Ok(Self { path, directory: File::from(directory) }),
+            Ok(directory) => {
+                Ok(Self { path, directory: File::from(directory), owner: Arc::new(Owner::here()) })
+            }
             Err(errno) => Err(IoError::new(Operation::OpenDirectory, path, errno.into())),
         }
     }
@@ -134,7 +143,7 @@ impl FsStorage {
     }
 
     fn file(&self, name: &str, file: File) -> Arc<FsFile> {
-        Arc::new(FsFile { path: self.path.join(name), file })
+        Arc::new(FsFile { path: self.path.join(name), file, owner: Arc::clone(&self.owner) })
     }
 }
 
@@ -182,6 +191,7 @@ impl Storage for FsStorage {
     }
 
     fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        self.owner.check().map_err(self.fail(Operation::Create, name))?;
         let file = self.open_file(Operation::Create, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
         Ok(self.file(name, file))
     }
@@ -196,6 +206,7 @@ impl Storage for FsStorage {
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
         let fail = self.fail(Operation::Rename, from);
+        self.owner.check().map_err(&fail)?;
         names::check(from).and_then(|()| names::check(to)).map_err(&fail)?;
         retry(|| sys::renameat(&self.directory, from, &self.directory, to))
             .map_err(|errno| fail(errno.into()))
@@ -203,13 +214,15 @@ impl Storage for FsStorage {
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
         let fail = self.fail(Operation::Unlink, name);
+        self.owner.check().map_err(&fail)?;
         names::check(name).map_err(&fail)?;
         retry(|| sys::unlinkat(&self.directory, name, AtFlags::empty())).map_err(|errno| fail(errno.into()))
     }
 
     fn sync_dir(&self) -> Result<(), IoError> {
-        retry(|| sys::fsync(&self.directory))
-            .map_err(|errno| IoError::new(Operation::SyncDirectory, &self.path, errno.into()))
+        let fail = |source| IoError::new(Operation::SyncDirectory, &self.path, source);
+        self.owner.check().map_err(fail)?;
+        retry(|| sys::fsync(&self.directory)).map_err(|errno| fail(errno.into()))
     }
 
     /// Syncs the parent and every ancestor of it, up to the root: which of them are new, nobody remembers after a
@@ -217,6 +230,7 @@ impl Storage for FsStorage {
     /// without an error at the first that this user may not read; one on a file system that cannot sync directories (or
     /// cannot be written) has nothing to make durable. Both were there before us.
     fn sync_parents(&self) -> Result<(), IoError> {
+        self.owner.check().map_err(|source| IoError::new(Operation::SyncDirectory, &self.path, source))?;
         let mut path = self.path.clone();
         let mut below: Option<OwnedFd> = None;
         loop {
@@ -244,10 +258,11 @@ impl Storage for FsStorage {
     /// Uses flock, which closing another handle of the file does not end (POSIX record locks would).
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
         let fail = self.fail(Operation::Lock, name);
+        self.owner.check().map_err(&fail)?;
         let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Box::new(FsLock { file, owner: std::process::id() })),
+                Ok(()) => return Ok(Box::new(FsLock { file, owner: Arc::clone(&self.owner) })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(source)) => return Err(fail(source)),
@@ -260,7 +275,7 @@ impl Storage for FsStorage {
 struct FsLock {
     file: File,
     /// The process that took it.
-    owner: u32,
+    owner: Arc<Owner>,
 }
 
 impl Lock for FsLock {}
@@ -270,7 +285,7 @@ impl Drop for FsLock {
         // To close the file is not enough: a child that another thread is just starting holds a copy of the handle until it executes
         // its program, and the lock would end only then. If this fails, it does. A forked child that drops its copy of this value must
         // not take the lock from its parent, so only the owner unlocks.
-        if self.owner == std::process::id() {
+        if self.owner.is_here() {
             let _ = self.file.unlock();
         }
     }
@@ -280,30 +295,40 @@ impl Drop for FsLock {
 struct FsFile {
     path: PathBuf,
     file: File,
+    owner: Arc<Owner>,
 }
 
 impl FsFile {
     fn fail(&self, operation: Operation) -> impl Fn(io::Error) -> IoError {
         move |source| IoError::new(operation, &self.path, source)
     }
+
+    /// Refuses in a forked child.
+    fn check(&self, operation: Operation) -> Result<(), IoError> {
+        self.owner.check().map_err(self.fail(operation))
+    }
 }
 
 impl Sink for FsFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.check(Operation::Write)?;
         // Continues short writes and repeats interrupted ones.
         self.file.write_all_at(bytes, offset).map_err(|source| self.fail(Operation::Write)(source).at(offset))
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
+        self.check(Operation::SyncData)?;
         // Interrupted before anything was tried: to call again is not to retry a failed sync.
         retry(|| sys::fdatasync(&self.file)).map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
     }
 
     fn sync_all(&self) -> Result<(), IoError> {
+        self.check(Operation::SyncAll)?;
         retry(|| sys::fsync(&self.file)).map_err(|errno| self.fail(Operation::SyncAll)(errno.into()))
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        self.check(Operation::Preallocate)?;
         if length == 0 {
             // fallocate would call that an invalid argument.
             return Ok(());

@@ -10,7 +10,9 @@
 //! | [`sim::SimStorage`] | the crashable disk: keeps what is durable apart from what is pending, and fails on request |
 //!
 //! A backend of your own is checked with `conformance` (a feature of that name).
-#![forbid(unsafe_code)]
+//!
+//! **Architecture invariant:** `unsafe` stands in one module, `fs/fork.rs`, and nowhere else.
+#![deny(unsafe_code)]
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;

@@ -170,7 +170,7 @@ fn lock_ends_when_dropped_though_a_child_that_is_being_started_still_has_the_han
     // What a fork does to a handle.
     let copy = file.try_clone().unwrap();
     file.try_lock().unwrap();
-    let lock = FsLock { file, owner: std::process::id() };
+    let lock = FsLock { file, owner: Arc::clone(&storage.owner) };
     assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(lock);
     let _again = storage.lock("LOCK").unwrap();
@@ -255,6 +255,51 @@ fn errors_name_the_file_and_the_place() {
     assert_eq!((error.kind(), error.raw_os_error()), (ErrorKind::StorageFull, Some(28)));
 }
 
+/// What the owner of a storage is to a forked child, where the kernel does not wipe pages.
+fn elsewhere() -> Owner {
+    Owner::Process(std::process::id().wrapping_add(1))
+}
+
+#[test]
+fn f63_the_owner_is_here_by_either_sign() {
+    for owner in [Owner::here(), Owner::Process(std::process::id())] {
+        assert!(owner.is_here() && owner.check().is_ok(), "{owner:?}");
+    }
+    // On Linux no system call is needed to ask.
+    #[cfg(target_os = "linux")]
+    assert!(matches!(Owner::here(), Owner::Page(_)));
+    assert!(!elsewhere().is_here());
+}
+
+#[test]
+fn f63_in_a_forked_child_everything_that_changes_anything_is_refused_and_reading_is_not() {
+    let (_outer, mut storage) = directory();
+    storage.create("a").unwrap().write_at(0, b"parent").unwrap();
+    storage.owner = Arc::new(elsewhere());
+    let sink = storage.open_sink("a").unwrap();
+    let refused = [
+        (Operation::Create, storage.create("b").err()),
+        (Operation::Rename, storage.rename("a", "b").err()),
+        (Operation::Unlink, storage.unlink("a").err()),
+        (Operation::SyncDirectory, storage.sync_dir().err()),
+        (Operation::SyncDirectory, storage.sync_parents().err()),
+        (Operation::Lock, storage.lock("LOCK").err()),
+        (Operation::Write, sink.write_at(0, b"child").err()),
+        (Operation::SyncData, sink.sync_data().err()),
+        (Operation::SyncAll, sink.sync_all().err()),
+        (Operation::Preallocate, sink.preallocate(100).err()),
+    ];
+    for (operation, error) in refused {
+        let error = error.unwrap_or_else(|| panic!("{operation} is not refused"));
+        assert_eq!(error.operation(), operation);
+        assert!(error.to_string().contains("open it again in this process"), "{error}");
+    }
+    assert_eq!(storage.list().unwrap().len(), 1);
+    let mut read = [0; 6];
+    assert_eq!(storage.open_source("a").unwrap().read_at(0, &mut read).unwrap(), 6);
+    assert_eq!(&read, b"parent");
+}
+
 #[test]
 fn f63_a_forked_childs_copy_of_a_lock_does_not_unlock_it() {
     let (_outer, storage) = directory();
@@ -262,8 +307,8 @@ fn f63_a_forked_childs_copy_of_a_lock_does_not_unlock_it() {
     let copy = file.try_clone().unwrap();
     file.try_lock().unwrap();
     // What a fork does to the value, dropped in a process that did not take the lock.
-    drop(FsLock { file: copy, owner: std::process::id().wrapping_add(1) });
+    drop(FsLock { file: copy, owner: Arc::new(elsewhere()) });
     assert_eq!(storage.lock("LOCK").unwrap_err().kind(), ErrorKind::WouldBlock);
-    drop(FsLock { file, owner: std::process::id() });
+    drop(FsLock { file, owner: Arc::clone(&storage.owner) });
     let _again = storage.lock("LOCK").unwrap();
 }
