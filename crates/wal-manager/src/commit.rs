@@ -185,6 +185,10 @@ impl Commit {
         if seeded_bug!(FailureIgnored) {
             result = Ok(());
         }
+        bytes.clear();
+        if bytes.capacity() <= BUFFER_KEPT_BYTES {
+            state.spare = bytes;
+        }
         match result {
             // A thread panicked inside meanwhile, and others were told: nothing moves any more.
             Ok(()) if state.failed.is_some() => {}
@@ -193,20 +197,17 @@ impl Commit {
                 if sync || seeded_bug!(AckWithoutSync) {
                     // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
                     state.durable = target;
-                    self.metrics.durable_index.set(target.index.get() as f64);
                 }
             }
             Err(cause) => self.fail(&mut state, cause),
-        }
-        bytes.clear();
-        if bytes.capacity() <= BUFFER_KEPT_BYTES {
-            state.spare = bytes;
         }
         if seeded_bug!(WakesOne) {
             self.changed.notify_one();
             return state;
         }
         self.changed.notify_all();
+        // INVARIANT: whoever waits is awake before code that is not ours runs under the mutex: a recorder may panic.
+        self.metrics.durable_index.set(state.durable.index.get() as f64);
         state
     }
 
@@ -230,12 +231,13 @@ impl Commit {
 
     /// Nothing is acknowledged any more: after a failed write or sync nothing is known about the file (A5, A6).
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
-        error!(error = %cause, "wal.poisoned");
-        self.metrics.poisoned.set(1.0);
         if !seeded_bug!(FailureNotSticky) {
-            state.failed.get_or_insert(cause);
+            state.failed.get_or_insert_with(|| cause.clone());
         }
         self.changed.notify_all();
+        // After that: a subscriber or a recorder may panic.
+        error!(error = %cause, "wal.poisoned");
+        self.metrics.poisoned.set(1.0);
     }
 
     /// Gets the log to itself: no leader, no appends, everything accepted durable. [`Exclusive`] gives it back when dropped.

@@ -231,6 +231,7 @@ impl Inner {
             unlinks.queue.pop_front();
         }
         if unlinks.unsynced {
+            let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
             // ORDER: G5. After the unlinks; a crash before it may bring names back, below the floor.
             match self.storage.sync_dir() {
                 Ok(()) => unlinks.unsynced = false,

@@ -157,9 +157,13 @@ impl Inner {
                 _ => *half_made = None,
             }
         }
-        // R3: an existing file is an error, never written over.
-        let sink = self.storage.create(name)?;
-        *half_made = Some(name.to_owned());
+        let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        // R3: an existing file is an error, never written over. After any other error there may be a file, and then it is ours.
+        let created = self.storage.create(name);
+        let ours =
+            created.as_ref().map_or_else(|error| error.kind() != io::ErrorKind::AlreadyExists, |_| true);
+        *half_made = ours.then(|| name.to_owned());
+        let sink = created?;
         // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
         sink.sync_all()?;
         if !seeded_bug!(NextNameNotSynced) {

@@ -11,7 +11,7 @@ use wal_io::{Lock, Storage};
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::record::{Appended, Durability, Position, Record};
@@ -48,6 +48,9 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) rotation: Rotation,
+    /// Held from the making of a name to the sync of the directory, and by whoever else syncs it: a failed sync tells one caller only, and what
+    /// it loses must be that caller's.
+    pub(crate) names: Mutex<()>,
     durability: Durability,
     lock: Mutex<Option<Box<dyn Lock>>>,
 }
@@ -121,6 +124,7 @@ impl Wal {
             checkpoint,
             retention,
             rotation: Rotation::default(),
+            names: Mutex::default(),
             durability: options.durability,
             lock: Mutex::new(Some(lock)),
         };
@@ -192,8 +196,8 @@ impl Wal {
     /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
     ///
     /// # Errors
-    /// `seq` was never appended or goes back; or CHECKPOINT could not be written, and nothing was deleted. A failed unlink is no
-    /// error: it is tried again.
+    /// `seq` was never appended or goes back; or the log is poisoned or closed; or CHECKPOINT could not be written: then nothing was deleted, and the
+    /// mark, which is true all the same, may be recorded with a later update. A failed unlink is no error: it is tried again.
     ///
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
@@ -204,7 +208,7 @@ impl Wal {
     /// [`Wal::mark_flushed`] for several families in one step.
     ///
     /// # Errors
-    /// As for [`Wal::mark_flushed`]; then no family is marked.
+    /// As for [`Wal::mark_flushed`]; if one of the marks is refused, no family is marked.
     ///
     /// # Durability
     /// As for [`Wal::mark_flushed`].
@@ -277,9 +281,7 @@ impl Inner {
     /// The highest sequence number issued and the log that holds the frontier, if the log is usable.
     pub(crate) fn check_open(&self) -> Result<(Option<SeqNum>, LogNumber)> {
         let state = self.commit.lock();
-        if state.closed {
-            return Err(Error::Closed);
-        }
+        state.check()?;
         Ok((state.seq_floor.get().checked_sub(1).map(SeqNum::new), state.durable.log))
     }
 

@@ -19,7 +19,7 @@ use crate::record::Position;
 use crate::recovery::decide::Plan;
 use crate::recovery::stream::{Next, Part, Salvage, Stream};
 use crate::recovery::{RecoveryMode, survey};
-use crate::report::{LogVerdict, RecoveryReport};
+use crate::report::{LogReport, LogVerdict, RecoveryReport};
 
 /// Bytes of the tail that are gathered before a write.
 const COPY_BYTES: usize = 1 << 20;
@@ -81,7 +81,7 @@ pub(crate) fn commit(
         plan.proven.next_index = content.next_index;
     }
     let salvage = options.mode == RecoveryMode::Salvage && !plan.findings.is_empty();
-    quarantine_copies(&**storage, &plan, epoch, report)?;
+    quarantine(&**storage, &plan, epoch, report)?;
 
     let mut header =
         FileHeader::new(content.wal_id, log, epoch, plan.proven.next_index, plan.proven.seq_floor);
@@ -89,6 +89,7 @@ pub(crate) fn commit(
     header.config_fingerprint = options.config_fingerprint.max(content.config_fingerprint);
     header.created_micros = micros(options.clock.wall());
     let mut copy = Copy::begin(&**storage, header)?;
+    remove_leftovers(&**storage, &plan, report)?;
     // The unproven tail, with the same indices. A log of which everything is proven is not read again.
     let unproven = plan.prefix.iter().filter(|log| log.next_index > plan.proven.next_index);
     let tail = unproven.map(|log| Part::of(log, log.good_end)).collect();
@@ -113,7 +114,7 @@ pub(crate) fn commit(
         )?;
     }
     if seeded_bug!(RemovesBeforeCommit) {
-        remove(&**storage, &plan, epoch, report);
+        remove(&**storage, &plan, report);
     }
     copy.write()?;
     // ORDER: RC3. The new log is durable, bytes and name, before CHECKPOINT knows of its epoch: a crash before leaves a leftover that
@@ -158,7 +159,7 @@ pub(crate) fn commit(
         },
     )?;
 
-    let unlink_later = remove(&**storage, &plan, epoch, report);
+    let unlink_later = remove(&**storage, &plan, report);
     report.new_log = Some(log);
     report.epoch = epoch;
     report.rewritten_records = copy.records;
@@ -327,15 +328,13 @@ pub(crate) fn survey_again(
     Ok(parts)
 }
 
-/// Copies each damaged log that stays on the chain, before anything is decided for good: its damaged part will be deleted with it one day.
-fn quarantine_copies(
-    storage: &dyn Storage,
-    plan: &Plan,
-    epoch: Epoch,
-    report: &mut RecoveryReport,
-) -> Result<()> {
-    let damaged = plan.findings.iter().map(|finding| finding.log).filter(|log| is_live(plan, *log));
-    for log in damaged {
+/// Copies each log that is damaged, or that lies behind the damage, before anything is decided for good: afterwards nobody needs it, and one
+/// day it is removed.
+fn quarantine(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut RecoveryReport) -> Result<()> {
+    let damaged = |log| plan.findings.iter().any(|finding| finding.log == log);
+    let kept =
+        plan.reports.iter().filter(|report| !plan.findings.is_empty() && !holds_nothing(report.verdict));
+    for log in kept.map(|report| report.log).filter(|log| damaged(*log) || !is_live(plan, *log)) {
         let source = match storage.open_source(&names::log_name(log)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
@@ -353,7 +352,7 @@ fn quarantine_copies(
                 break;
             }
         }
-        // ORDER: V4. The copy is durable before CHECKPOINT ends the log before its damage.
+        // ORDER: V4. The copy is durable before CHECKPOINT ends the chain before the damage: from then on the log may be removed.
         sink.sync_all()?;
         storage.sync_dir()?;
         report.quarantined.push(name);
@@ -361,32 +360,56 @@ fn quarantine_copies(
     Ok(())
 }
 
+/// Whether nobody will miss a log of this verdict.
+fn holds_nothing(verdict: LogVerdict) -> bool {
+    matches!(
+        verdict,
+        LogVerdict::Prepared
+            | LogVerdict::Leftover
+            | LogVerdict::Deleted
+            | LogVerdict::Abandoned
+            | LogVerdict::Missing
+    )
+}
+
+/// Removes what recoveries left that died, before this one writes: attempt after attempt would fill the disk (decision 0018).
+fn remove_leftovers(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryReport) -> Result<()> {
+    let leftover = |log: &&LogReport| log.verdict == LogVerdict::Leftover && !seeded_bug!(LeftoverReused);
+    let mut leftovers = plan.reports.iter().filter(leftover).peekable();
+    if leftovers.peek().is_some() {
+        // ORDER: RC2, RC6. The new log's name is durable before a lower one goes, so that no crash makes a number free that held bytes.
+        storage.sync_dir()?;
+    }
+    for log in leftovers {
+        let name = names::log_name(log.log);
+        match storage.unlink(&name) {
+            Ok(()) => report.removed.push(name),
+            // The others are tried again after the commit.
+            Err(error) => note(&error),
+        }
+    }
+    Ok(())
+}
+
 /// Removes what is not live any more, after the commit. What cannot be removed is tried again later; it does no harm.
-fn remove(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut RecoveryReport) -> Vec<String> {
+fn remove(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryReport) -> Vec<String> {
     let mut later = Vec::new();
-    let damaged = !plan.findings.is_empty();
     for log in &plan.reports {
         let name = names::log_name(log.log);
-        let holds_nothing = matches!(
-            log.verdict,
-            LogVerdict::Prepared | LogVerdict::Leftover | LogVerdict::Deleted | LogVerdict::Abandoned
-        );
         if seeded_bug!(LeftoverReused) && log.verdict == LogVerdict::Leftover {
             continue;
         }
-        if log.verdict == LogVerdict::Missing || (is_live(plan, log.log) && !holds_nothing) {
+        let live = is_live(plan, log.log) && !holds_nothing(log.verdict);
+        if live || log.verdict == LogVerdict::Missing || report.removed.contains(&name) {
             continue;
         }
-        // ORDER: RC3. Only now is anything removed: its records stand in the new log and CHECKPOINT knows of it.
-        let done = if damaged && !holds_nothing {
-            let aside = names::quarantine_name(log.log, epoch.get());
-            storage.rename(&name, &aside).map(|()| report.quarantined.push(aside))
-        } else {
-            storage.unlink(&name).map(|()| report.removed.push(name.clone()))
-        };
-        if let Err(error) = done {
-            note(&error);
-            later.push(name);
+        // ORDER: RC3. Only now is anything removed that held a record: it stands in the new log, or aside, and CHECKPOINT knows of it.
+        match storage.unlink(&name) {
+            Ok(()) => report.removed.push(name),
+            Err(error) => {
+                note(&error);
+                later.push(name);
+            }
         }
     }
     // Names that come back after a crash are removed by the next recovery, so a failure here harms nobody.
