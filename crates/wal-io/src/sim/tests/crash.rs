@@ -102,6 +102,19 @@ fn unsynced_bytes_meet_every_fate() {
 }
 
 #[test]
+fn bytes_that_were_cut_off_do_not_come_back_when_the_file_grows() {
+    let (disk, file) = disk_with("a");
+    file.write_at(0, b"abc").unwrap();
+    file.sync_data().unwrap();
+    file.write_at(3, b"def").unwrap();
+    let after = disk.crash_with(&mut |pending| matches!(pending, Pending::Sector { .. }));
+    assert_eq!(after.read_file("a").unwrap(), b"abc");
+    after.open_sink("a").unwrap().preallocate(6).unwrap();
+    assert_eq!(after.read_file("a").unwrap(), b"abc\0\0\0");
+    assert_eq!(after.crash_all_kept().read_file("a").unwrap(), b"abc\0\0\0");
+}
+
+#[test]
 fn overwritten_sectors_are_old_or_new_unless_torn() {
     for tear in [false, true] {
         let (disk, file) = disk_with_options("a", SimOptions { tear, ..SimOptions::default() });
