@@ -62,5 +62,5 @@ fn t3_records_come_back() {
 
 #[test]
 fn t2_t3_both_decoders_and_the_manager_agree() {
-    smoke("differential", 3000, 30);
+    smoke("differential", 20_000, 30);
 }

@@ -50,8 +50,9 @@ fn in_any_order(bytes: &mut Unstructured<'_>) -> Result<String> {
         } else {
             kind % 12
         };
-        // Most often the beginning of a record.
-        let start = [0, 1, 0, file.next_index as u8, file.next_seq as u8, 1];
+        // Most often the beginning of a record, now and then behind a hole.
+        let index = file.next_index + u64::from(envelope >> 7);
+        let start = [0, 1, 0, index as u8, file.next_seq as u8, 1];
         let payload = [&start[..usize::from(*envelope) % (start.len() + 1)], payload].concat();
         let length = match kind {
             6 => 16,
@@ -61,8 +62,9 @@ fn in_any_order(bytes: &mut Unstructured<'_>) -> Result<String> {
         if length > 0 {
             let all: Vec<u8> = payload.iter().copied().chain(std::iter::repeat(0)).take(length).collect();
             file.raw(kind, &all);
-            file.next_index += u64::from(kind == 1);
-            file.next_seq += u64::from(kind == 1);
+            if kind == 1 {
+                (file.next_index, file.next_seq) = (index + 1, file.next_seq + 1);
+            }
         }
     }
     Ok(log("any order", &file.bytes, None))
@@ -107,7 +109,7 @@ fn manager(file: &[u8], naive: &Decoded, honest: bool) -> String {
             _ => None,
         })
         .collect();
-    let mut found = 0;
+    let (mut found, mut last_seq) = (0, None);
     let mut error = None;
     for record in inspection.records() {
         match record {
@@ -122,6 +124,13 @@ fn manager(file: &[u8], naive: &Decoded, honest: bool) -> String {
                 assert_eq!((record.seqs.first().get(), record.seqs.last().get()), (naive.first_seq, last));
                 assert!(record.families.iter().map(|family| family.get()).eq(naive.families.iter().copied()));
                 assert!(record.payload == naive.payload[..], "record {found} has other bytes");
+                assert_eq!(
+                    record.index.get(),
+                    found as u64 + 1,
+                    "a hole in the index is damage, not a record"
+                );
+                assert!(last_seq < Some(record.seqs.first()), "sequence numbers grow");
+                last_seq = Some(record.seqs.last());
                 assert_eq!(record.time_micros, naive.time_micros);
                 found += 1;
             }
