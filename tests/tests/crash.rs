@@ -210,6 +210,7 @@ fn live(seed: u64) -> Total {
     let options = SimOptions {
         tear: seed.is_multiple_of(3),
         lose_names: seed.is_multiple_of(4),
+        stale: seed.is_multiple_of(7),
         split_renames: seed.is_multiple_of(5),
         failed_sync_seed: (!seed.is_multiple_of(2)).then_some(seed),
         ..SimOptions::default()

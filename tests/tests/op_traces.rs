@@ -20,16 +20,19 @@ const UPDATE: [&str; 2] = [
 
 /// The syncs of a recovery of a directory that was there before.
 const RECOVERY: [&str; 6] = [
-    "CK2: what a dead process left in the cache becomes durable as it is",
-    "CK2: the believed slot, written again, is durable before it is acted on",
+    "CK2: what is believed is durable in both slots of a new file, before that gets the name",
+    "CK2: so is the name, before anything is acted on",
     "RC3: the new log, with its header and the unproven tail, is durable before CHECKPOINT knows its epoch",
     "RC3, I4: so is its name",
     UPDATE[0],
     "RC3, CK3: both slots are durable before a record is handed out, appended or promised, or a file removed",
 ];
 
-/// What a recovery adds after it has removed what is not needed, or had nothing to remove.
+/// What a recovery adds after it has removed what nobody needs any more.
 const REMOVED: &str = "G5: names that were removed do not come back; a failure here would harm nobody";
+
+/// The sync before a recovery removes what an earlier one left that died.
+const LEFTOVER: &str = "RC6: the new log's name is durable before a lower number goes that held bytes";
 
 /// The syncs of a rotation.
 const ROTATION: [&str; 6] = [
@@ -123,7 +126,6 @@ fn t6_i4_a_new_directory() {
             "RC3, I4: so is its name",
             UPDATE[0],
             RECOVERY[5],
-            REMOVED,
         ],
     );
     life.phase("append, synced", &["S5: acknowledged means durable"], |_| {
@@ -246,8 +248,7 @@ fn t6_s9_close_and_open_again() {
     life.phase("close", &close, |_| wal.close().unwrap());
     life.phase("close again", &[], |_| assert_eq!(wal.close().unwrap_err().kind(), ErrorKind::Closed));
     life.phase("drop", &[], |_| drop(wal));
-    let reasons: Vec<&str> = RECOVERY.into_iter().chain([REMOVED]).collect();
-    let wal = life.open("open: everything is proven, so the new log begins empty", &reasons);
+    let wal = life.open("open: everything is proven, so the new log begins empty", &RECOVERY);
     life.phase("close without a record", &close[1..], |_| wal.close().unwrap());
     life.phase("drop", &[], |_| drop(wal));
     life.compare();
@@ -268,7 +269,7 @@ fn t6_f13_f45_v19_recoveries_after_crashes() {
         "power cut, all that is pending survives: one proven record, two that nothing proves",
         SimStorage::crash_all_kept,
     );
-    life.disk.crash_after(6);
+    life.disk.crash_after(9);
     life.phase("open, and the power goes before the directory is synced", &RECOVERY[..3], |disk| {
         life::options(disk).recover().unwrap_err();
     });
@@ -276,11 +277,12 @@ fn t6_f13_f45_v19_recoveries_after_crashes() {
         "power cut, all that is pending survives: the new log is the leftover of this recovery",
         SimStorage::crash_all_kept,
     );
-    let reasons: Vec<&str> = RECOVERY.into_iter().chain([REMOVED]).collect();
+    let reasons = [&RECOVERY[..2], &[LEFTOVER], &RECOVERY[2..]].concat();
     let wal =
-        life.open("open: the tail is written again under a number of its own, the leftover goes", &reasons);
+        life.open("open: the leftover goes, the tail is written again under a number of its own", &reasons);
     life.phase("the process is gone", &[], |_| drop(wal));
     life.crash("power cut, nothing that is pending survives", SimStorage::crash_all_lost);
+    let reasons: Vec<&str> = RECOVERY.into_iter().chain([REMOVED]).collect();
     let wal = life.open("open again: no promise covers the tail yet, so it is written again (RC5)", &reasons);
     life.phase(
         "append, synced: from the next group on the tail is proven",
@@ -289,7 +291,7 @@ fn t6_f13_f45_v19_recoveries_after_crashes() {
     );
     life.phase("the process is gone", &[], |_| drop(wal));
     life.crash("only the process dies", SimStorage::process_crash);
-    let wal = life.open("open: the tail is proven now, the last record is written again", &reasons);
+    let wal = life.open("open: the tail is proven now, the last record is written again", &RECOVERY);
     drop(wal);
     life.compare();
 }
@@ -321,9 +323,8 @@ fn t6_f44_f45_a_failed_sync() {
         "only the process dies: the cache still shows what the disk has lost",
         SimStorage::process_crash,
     );
-    let reasons: Vec<&str> = RECOVERY.into_iter().chain([REMOVED]).collect();
     let wal =
-        life.open("open: what nothing proves is written again into a new file and synced there", &reasons);
+        life.open("open: what nothing proves is written again into a new file and synced there", &RECOVERY);
     life.phase("drop", &[], |_| drop(wal));
     life.compare();
 }

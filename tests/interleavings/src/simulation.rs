@@ -36,6 +36,7 @@ pub fn simulate_with_story(seed: u64, operations: u64) -> (Tally, String) {
 pub fn disk_options(seed: u64) -> SimOptions {
     SimOptions {
         tear: seed.is_multiple_of(3),
+        stale: seed.is_multiple_of(7),
         lose_names: seed.is_multiple_of(4),
         split_renames: seed.is_multiple_of(5),
         failed_sync_seed: (!seed.is_multiple_of(2)).then_some(seed),

@@ -47,7 +47,7 @@ enum Name {
 
 impl Name {
     fn text(&self) -> String {
-        const ODD: [&str; 14] = [
+        const ODD: [&str; 15] = [
             "1.wal",
             "0000002.wal",
             "000000.wal",
@@ -62,6 +62,7 @@ impl Name {
             "000002.wal.quarantine-3",
             "notes.txt",
             "4000000000.wal",
+            "18446744073709551614.wal",
         ];
         match self {
             Self::Log(number) => format!("{:06}.wal", 1 + number % 8),

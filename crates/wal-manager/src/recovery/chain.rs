@@ -27,12 +27,14 @@ pub(super) struct Chain {
 
 /// Walks back from the newest log whose epoch CHECKPOINT knows (rule RC1).
 pub(super) fn chain(checkpoint: &Checkpoint, files: &BTreeMap<LogNumber, LogFile>) -> Result<Chain> {
-    let known = |below: u64| {
+    let known = |below: Option<LogNumber>| {
         let mut range = files.range(checkpoint.lowest..).rev();
-        range.find(|(log, file)| log.get() < below && file.kind == Header::Known).map(|(log, _)| *log)
+        let found =
+            range.find(|(log, file)| below.is_none_or(|below| **log < below) && file.kind == Header::Known);
+        found.map(|(log, _)| *log)
     };
     let mut chain = Chain { links: Vec::new(), cut: Vec::new() };
-    let mut cursor = known(u64::MAX);
+    let mut cursor = known(None);
     while let Some(log) = cursor {
         chain.links.push((log, true));
         let header = files.get(&log).and_then(|file| file.header);
@@ -54,7 +56,7 @@ pub(super) fn chain(checkpoint: &Checkpoint, files: &BTreeMap<LogNumber, LogFile
             let above = chain.links.drain(..).map(|(log, _)| log);
             chain.cut.extend(above.chain([before]).map(|log| (log, before)));
         }
-        cursor = known(before.get());
+        cursor = known(Some(before));
     }
     Ok(chain)
 }

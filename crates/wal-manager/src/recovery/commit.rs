@@ -393,7 +393,7 @@ fn remove_leftovers(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryRep
 
 /// Removes what is not live any more, after the commit. What cannot be removed is tried again later; it does no harm.
 fn remove(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryReport) -> Vec<String> {
-    let mut later = Vec::new();
+    let (mut later, mut removed) = (Vec::new(), false);
     for log in &plan.reports {
         let name = names::log_name(log.log);
         if seeded_bug!(LeftoverReused) && log.verdict == LogVerdict::Leftover {
@@ -405,7 +405,10 @@ fn remove(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryReport) -> Ve
         }
         // ORDER: RC3. Only now is anything removed that held a record: it stands in the new log, or aside, and CHECKPOINT knows of it.
         match storage.unlink(&name) {
-            Ok(()) => report.removed.push(name),
+            Ok(()) => {
+                removed = true;
+                report.removed.push(name);
+            }
             Err(error) => {
                 note(&error);
                 later.push(name);
@@ -413,7 +416,7 @@ fn remove(storage: &dyn Storage, plan: &Plan, report: &mut RecoveryReport) -> Ve
         }
     }
     // Names that come back after a crash are removed by the next recovery, so a failure here harms nobody.
-    if let Err(error) = storage.sync_dir() {
+    if removed && let Err(error) = storage.sync_dir() {
         note(&error);
     }
     later

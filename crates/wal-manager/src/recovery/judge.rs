@@ -258,8 +258,10 @@ impl Judge<'_> {
     fn missing(&mut self, chain: &Chain, files: &BTreeMap<LogNumber, LogFile>, top: Option<LogNumber>) {
         let broken = chain.links.iter().filter(|(log, known)| !known && !files.contains_key(log));
         let mut missing: Vec<LogNumber> = broken.map(|(log, _)| *log).collect();
-        let from = top.and_then(LogNumber::next).unwrap_or(self.checkpoint.lowest);
-        let above = (from.get()..=self.checkpoint.highest.get()).map(LogNumber::new);
+        // Above the last number of all there is none.
+        let from = top.map_or(Some(self.checkpoint.lowest), LogNumber::next);
+        let above = from.into_iter().flat_map(|from| from.get()..=self.checkpoint.highest.get());
+        let above = above.map(LogNumber::new);
         let above = above.filter(|log| !files.contains_key(log) && !seeded_bug!(MissingIgnored));
         missing.extend(above.take(MISSING_LISTED_MAX));
         missing.sort_unstable();
