@@ -173,6 +173,10 @@ impl Commit {
 
         let leader = Leader { commit: self, done: false };
         let result = self.write(&*sink, start, &bytes, records, sync);
+        if sync && result.is_ok() {
+            // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
+            self.metrics.durable_index.set(target.index.get() as f64);
+        }
         let mut state = leader.finish();
         match result {
             // A thread panicked inside meanwhile, and others were told: nothing moves any more.
@@ -182,7 +186,6 @@ impl Commit {
                 if sync {
                     // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
                     state.durable = target;
-                    self.metrics.durable_index.set(target.index.get() as f64);
                 }
             }
             Err(cause) => self.fail(&mut state, cause),
@@ -213,10 +216,11 @@ impl Commit {
 
     /// Nothing is acknowledged any more: after a failed write or sync nothing is known about the file (A5, A6).
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
+        state.failed.get_or_insert_with(|| cause.clone());
+        self.changed.notify_all();
+        // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
-        state.failed.get_or_insert(cause);
-        self.changed.notify_all();
     }
 
     /// Gets the log to itself: no leader, no appends, everything accepted durable. [`Exclusive`] gives it back when dropped.
