@@ -180,6 +180,10 @@ impl Commit {
 
         let leader = Leader { commit: self, done: false };
         let mut result = self.write(&*sink, start, &bytes, records, sync);
+        if sync && result.is_ok() {
+            // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
+            self.metrics.durable_index.set(target.index.get() as f64);
+        }
         let mut state = leader.finish();
         let target = if seeded_bug!(AckOfNextGroup) { state.accepted } else { target };
         if seeded_bug!(FailureIgnored) {
@@ -206,8 +210,6 @@ impl Commit {
             return state;
         }
         self.changed.notify_all();
-        // INVARIANT: whoever waits is awake before code that is not ours runs under the mutex: a recorder may panic.
-        self.metrics.durable_index.set(state.durable.index.get() as f64);
         state
     }
 
@@ -235,7 +237,7 @@ impl Commit {
             state.failed.get_or_insert_with(|| cause.clone());
         }
         self.changed.notify_all();
-        // After that: a subscriber or a recorder may panic.
+        // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
     }

@@ -8,7 +8,7 @@ use shuttle::sync::atomic::{AtomicU64, Ordering};
 use wal_io::sim::{Gone, SimStorage};
 use wal_io::{Entry, IoError, Lock, Operation, Sink, Source, Storage};
 
-/// What a storage that panics throws. It does not go through the panic hook: shuttle would take it for a failure of the test.
+/// What a storage or a recorder that panics throws. It does not go through the panic hook: shuttle would take it for a failure of the test.
 #[derive(Debug)]
 pub struct Injected;
 

@@ -10,6 +10,7 @@
 
 pub mod disk;
 pub mod engine;
+pub mod recorder;
 pub mod run;
 pub mod scenarios;
 pub mod session;

@@ -17,6 +17,7 @@ use wal_tests::rng::Rng;
 
 use crate::disk::{Injected, Power, YieldingStorage};
 use crate::engine;
+use crate::recorder::PanickingRecorder;
 use crate::run::NoClock;
 use crate::session::{Model, Session, replay, survive};
 use crate::simulation::disk_options;
@@ -35,7 +36,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 17] = [
+pub const ALL: [Scenario; 18] = [
     Scenario { name: "mixed_levels", share: 100, body: mixed_levels },
     Scenario { name: "one_append_each", share: 120, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
@@ -46,7 +47,8 @@ pub const ALL: [Scenario; 17] = [
     Scenario { name: "failing_sync", share: 60, body: failing_sync },
     Scenario { name: "failing_operation", share: 100, body: failing_operation },
     Scenario { name: "power_cut", share: 60, body: power_cut },
-    Scenario { name: "panicking_storage", share: 60, body: panicking_storage },
+    Scenario { name: "panicking_storage", share: 40, body: panicking_storage },
+    Scenario { name: "panicking_recorder", share: 20, body: panicking_recorder },
     Scenario { name: "dropped_tickets", share: 40, body: dropped_tickets },
     Scenario { name: "drop_without_close", share: 40, body: drop_without_close },
     Scenario { name: "handover", share: 40, body: handover },
@@ -109,7 +111,7 @@ impl World {
     fn appender(&self, name: u64, levels: &'static [Durability]) -> Thread {
         self.spawn(move |session| {
             for (turn, level) in levels.iter().enumerate() {
-                _ = session.append(draft(name * 100 + turn as u64), *level);
+                survive(|| session.append(draft(name * 100 + turn as u64), *level));
             }
         })
     }
@@ -402,6 +404,23 @@ fn panicking_storage() {
     world.end(threads);
 }
 
+/// The application's recorder of metrics panics, in whatever the log does then.
+fn panicking_recorder() {
+    let recorder = PanickingRecorder::default();
+    let mut world = metrics::with_local_recorder(&recorder, || World::new(LOG_BYTES_DEFAULT));
+    if world.rng.one_in(2) {
+        world.disk.fail(fault("fail sync #1 of *.wal with EIO"));
+    }
+    recorder.panic_at(1 + world.rng.below(10));
+    let appender = |name: u64| {
+        world.spawn(move |session| {
+            survive(|| session.append(draft(name), Synced));
+        })
+    };
+    let threads = vec![appender(1), appender(2), appender(3), appender(4)];
+    world.end(threads);
+}
+
 /// Whoever drops a ticket, as a cancelled future does, takes nothing from the others, and its record comes with the next sync.
 fn dropped_tickets() {
     let world = World::new(LOG_BYTES_DEFAULT);
@@ -461,7 +480,11 @@ fn drop_without_close() {
 
 /// A successor waits for the lock while others are still at work: once it has it, nothing of the old log touches the directory.
 fn handover() {
-    let world = World::new(LOG_BYTES_DEFAULT);
+    let mut world = World::new(LOG_BYTES_DEFAULT);
+    if world.rng.one_in(2) {
+        let kind = world.rng.pick(&[Operation::Create, Operation::SyncDirectory, Operation::Write]);
+        world.power.panic_at(kind, 1 + world.rng.below(3));
+    }
     let successor = {
         let storage = Power::after(&world.power).connect(&world.disk);
         let options = options(&storage, world.log_bytes);
@@ -483,11 +506,16 @@ fn handover() {
         world.appender(1, &[Synced, Synced]),
         world.appender(2, &[Written, Buffered]),
         world.spawn(|session| {
-            _ = session.rotate();
-            mark_newest(session, 0);
-            mark_newest(session, 1);
+            survive(|| session.rotate());
+            survive(|| mark_newest(session, 0));
+            survive(|| mark_newest(session, 1));
         }),
-        world.spawn(|session| _ = session.close()),
+        world.spawn(|session| {
+            // A storage that panics under it leaves the log to another close.
+            if survive(|| session.close()).is_none() {
+                _ = session.close();
+            }
+        }),
     ];
     world.end(threads);
 }

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wal_manager::{
-    Appended, Deletion, Durability, Error, ErrorKind, FamilyId, Inspection, Options, Record, RecordKind,
-    Recovery, SealedLog, SeqNum, Ticket, Wal,
+    Appended, Deletion, Durability, Error, ErrorKind, FamilyId, Inspection, Options, Position, Record,
+    RecordKind, Recovery, SealedLog, SeqNum, Ticket, Wal,
 };
 use wal_tests::history::{Attempt, Draft, History};
 
@@ -65,6 +65,8 @@ impl Model {
 struct Stopped {
     /// The first failure, in words.
     cause: Option<String>,
+    /// The frontier as it was soon after somebody was first told.
+    frontier: Option<Position>,
 }
 
 /// See [the module](self).
@@ -118,9 +120,10 @@ impl Session {
                 let cause = cause.to_string();
                 self.model.say(|| format!("{what}: {cause}"));
                 self.failed.store(true, Ordering::Relaxed);
-                let mut stopped = lock(&self.stopped);
-                let first = stopped.cause.get_or_insert(cause.clone());
-                assert_eq!(*first, cause, "E: two waiters are given two causes");
+                let first = lock(&self.stopped).cause.get_or_insert(cause.clone()).clone();
+                assert_eq!(first, cause, "E: two waiters are given two causes");
+                let frontier = self.wal.durable();
+                lock(&self.stopped).frontier.get_or_insert(frontier);
             }
             Err(Error::Closed) => {}
             Err(error) => {
@@ -317,6 +320,9 @@ impl Session {
 
     /// Judges the log when all its threads have come back; what is left is the log, to be dropped.
     pub fn end(self) -> Wal {
+        if let Some(frontier) = lock(&self.stopped).frontier {
+            assert_eq!(self.wal.durable(), frontier, "E: the frontier has moved after a failure");
+        }
         let mut history = self.model.history();
         if self.closed_cleanly.load(Ordering::Relaxed) {
             history.closed();

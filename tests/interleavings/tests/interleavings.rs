@@ -46,6 +46,7 @@ interleavings! {
     t9_f44_f47_f48_f54_an_operation_fails: "failing_operation",
     t9_f01_f14_f21_the_power_goes: "power_cut",
     t9_f64_f65_the_storage_panics: "panicking_storage",
+    t9_f64_the_recorder_panics: "panicking_recorder",
     t9_f68_dropped_tickets: "dropped_tickets",
     t9_f67_drop_without_close_and_during_a_panic: "drop_without_close",
     t9_f61_handover_of_the_lock: "handover",
