@@ -1,4 +1,4 @@
-//! What the workspace's tests share: a second decoder, logs made to order, and a count of allocations.
+//! What the workspace's tests share: a second decoder, logs made to order, a count of allocations, and real processes.
 
 pub mod allocations;
 pub mod faulty;
@@ -6,3 +6,4 @@ pub mod golden;
 pub mod life;
 pub mod logs;
 pub mod naive;
+pub mod real;
