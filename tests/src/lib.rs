@@ -1,4 +1,5 @@
-//! What the workspace's tests share: a second decoder, logs made to order, a model of what a log has promised, and a count of allocations.
+//! What the workspace's tests share: a second decoder, logs made to order, a model of what a log has promised, the exploration, a count of
+//! allocations, and real processes.
 
 pub mod allocations;
 pub mod explore;
@@ -10,4 +11,5 @@ pub mod life;
 pub mod logs;
 pub mod model;
 pub mod naive;
+pub mod real;
 pub mod rng;

@@ -110,8 +110,11 @@ impl FsStorage {
     /// Says what the name stands for instead of a regular file.
     fn why_refused(&self, name: &str, errno: Errno) -> io::Error {
         match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(stat) => not_regular(FileType::from_raw_mode(stat.st_mode)),
-            Err(_) => errno.into(),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile => {
+                not_regular(FileType::from_raw_mode(stat.st_mode))
+            }
+            // Gone, or replaced meanwhile.
+            _ => errno.into(),
         }
     }
 

@@ -1,0 +1,198 @@
+//! File systems that are small, read-only or odd, mounted for the test: needs root.
+#![cfg(target_os = "linux")]
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use tempfile::TempDir;
+use wal_manager::{Error, ErrorKind, Wal};
+use wal_tests::life::{errno, record, reopen};
+use wal_tests::real::{Held, Outcome, check, input, lines, look, prepare, recover, run};
+
+const WALCTL: &str = env!("CARGO_BIN_EXE_walctl-under-test");
+
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+
+/// A mounted file system, taken down at the end.
+struct Mounted {
+    path: PathBuf,
+    _outer: TempDir,
+}
+
+impl Mounted {
+    fn new(kind: &str, path: PathBuf, options: &str, outer: TempDir) -> Self {
+        let options = CString::new(options).unwrap();
+        mount("wal-tests", &path, kind, MountFlags::NOSUID | MountFlags::NODEV, &*options)
+            .unwrap_or_else(|error| panic!("this test mounts a {kind}, which needs root: {error}"));
+        Self { path, _outer: outer }
+    }
+
+    fn tmpfs(options: &str) -> Self {
+        let outer = tempfile::tempdir().unwrap();
+        Self::new("tmpfs", outer.path().to_owned(), options, outer)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = unmount(&self.path, UnmountFlags::DETACH);
+    }
+}
+
+fn walctl(verb: &str, dir: &Path, options: &[&str], input: &[u8]) -> Outcome {
+    run(Command::new(WALCTL).arg(verb).arg(dir).args(options), input)
+}
+
+fn files(dir: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let read = |entry: fs::DirEntry| (entry.file_name(), fs::read(entry.path()).unwrap());
+    fs::read_dir(dir).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn f48_f53_a_disk_that_fills_up_in_the_middle_of_a_record_loses_none_before_it() {
+    let mounted = Mounted::tmpfs("size=1m");
+    let dir = mounted.path.join("wal");
+    let held = prepare(&dir);
+    let lines = lines(200, 9_000);
+    let outcome = walctl("append", &dir, &[], &input(&lines));
+    assert_eq!(outcome.code(), Some(3), "{outcome:?}");
+    assert!(outcome.stderr.contains("(os error 28)"), "{outcome:?}");
+    let acked = outcome.acknowledged();
+    assert!(acked.len() > 50 && acked.len() < lines.len(), "{}", acked.len());
+    // Readers need no space; a writer says what is missing, as often as it is asked.
+    for _ in 0..2 {
+        assert_eq!(walctl("verify", &dir, &[], b"").code(), Some(0));
+        check(&held, &lines, &acked, 1, &look(&dir));
+        let again = walctl("append", &dir, &[], b"one more\n");
+        assert!([Some(0), Some(3)].contains(&again.code()), "{again:?}");
+        assert!(again.code() == Some(0) || again.stderr.contains("(os error 28)"), "{again:?}");
+        if again.code() == Some(0) {
+            break;
+        }
+    }
+    // With space again everything goes on.
+    let more = CString::new("size=8m").unwrap();
+    mount_remount(&mounted.path, MountFlags::empty(), &*more).unwrap();
+    let before = recover(&dir);
+    check(&held, &[&lines[..], &[b"one more".to_vec()]].concat(), &acked, 4, &before);
+    let on = walctl("append", &dir, &[], &input(&lines));
+    assert_eq!((on.code(), on.acknowledged().len()), (Some(0), lines.len()), "{on:?}");
+    check(&before, &lines, &on.acknowledged(), 1, &recover(&dir));
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn f50_a_rotation_on_a_full_disk_is_refused_keeps_the_log_and_works_when_there_is_space() {
+    // No space for another file: one each for the root, the directory, the lock, CHECKPOINT, its predecessor and two logs.
+    let mounted = Mounted::tmpfs("size=4m,nr_inodes=12");
+    let dir = mounted.path.join("wal");
+    let (wal, ..) = reopen(Wal::options(&dir));
+    let mut held = Held::new();
+    let append = |held: &mut Held, text: &str| {
+        let appended = wal.append(record(text.as_bytes())).unwrap();
+        held.push((appended.seqs.first().get(), text.as_bytes().to_vec()));
+    };
+    append(&mut held, "with space");
+    let filler: Vec<PathBuf> = (0..12).map(|number| mounted.path.join(format!("filler{number}"))).collect();
+    let made = filler.iter().take_while(|path| fs::write(path, b"").is_ok()).count();
+    assert!(made > 0 && made < filler.len());
+    for text in ["one", "two"] {
+        let error = wal.rotate().unwrap_err();
+        assert_eq!((error.kind(), errno(&error)), (ErrorKind::Io, Some(ENOSPC)), "{error}");
+        assert!(!matches!(error, Error::Poisoned { .. }));
+        append(&mut held, text);
+        assert!(look(&dir) == held, "the open log is intact");
+    }
+    filler.iter().take(made).for_each(|path| fs::remove_file(path).unwrap());
+    assert!(wal.rotate().unwrap().is_some());
+    append(&mut held, "in the next log");
+    wal.close().unwrap();
+    drop(wal);
+    assert!(recover(&dir) == held);
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn f59_on_a_file_system_that_turns_read_only_readers_read_and_writers_get_typed_errors() {
+    let mounted = Mounted::tmpfs("size=4m");
+    let dir = mounted.path.join("wal");
+    let held = prepare(&dir);
+    let before = files(&dir);
+    let none = CString::new("").unwrap();
+    mount_remount(&mounted.path, MountFlags::RDONLY, &*none).unwrap();
+    assert!(look(&dir) == held);
+    for verb in ["verify", "dump", "ls"] {
+        assert_eq!(walctl(verb, &dir, &[], b"").code(), Some(0), "{verb}");
+    }
+    for (verb, options) in [("append", &[][..]), ("gc", &["--flushed", "5"])] {
+        let refused = walctl(verb, &dir, options, b"no\n");
+        assert_eq!(refused.code(), Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("(os error 30)") && refused.stdout.is_empty(), "{refused:?}");
+    }
+    let error = Wal::options(&dir).recover().unwrap_err();
+    assert_eq!((error.kind(), errno(&error)), (ErrorKind::Io, Some(EROFS)), "{error}");
+    let error = Wal::options(mounted.path.join("new")).recover().unwrap_err();
+    assert_eq!((error.kind(), errno(&error)), (ErrorKind::Io, Some(EROFS)), "{error}");
+    assert!(files(&dir) == before);
+    mount_remount(&mounted.path, MountFlags::empty(), &*none).unwrap();
+    assert!(recover(&dir) == held);
+}
+
+/// A life on whatever file system this is: appends, rotations, deletions, kills, two processes.
+fn live(dir: &Path) {
+    let mut held = prepare(dir);
+    for (round, options) in [(0, &["--writers", "1"][..]), (1, &["--writers", "4"]), (2, &["--writers", "2"])]
+    {
+        let lines: Vec<_> =
+            lines(30, 9_000).into_iter().map(|line| [&line[..], &[b'a' + round]].concat()).collect();
+        let mut all = vec!["--log-bytes", "65536"];
+        all.extend(options);
+        let outcome = walctl("append", dir, &all, &input(&lines));
+        assert_eq!((outcome.code(), outcome.acknowledged().len()), (Some(0), 30), "{outcome:?}");
+        let found = recover(dir);
+        check(&held, &lines, &outcome.acknowledged(), if round == 0 { 1 } else { 4 }, &found);
+        assert!(look(dir) == found);
+        held = found;
+    }
+    let (wal, ..) = reopen(Wal::options(dir));
+    assert_eq!(walctl("append", dir, &[], b"no\n").code(), Some(4), "locks work between processes");
+    wal.append(record(b"last")).unwrap();
+    drop(wal);
+    let flushed = held[60].0.to_string();
+    let gc = walctl("gc", dir, &["--flushed", &flushed], b"");
+    assert_eq!(gc.code(), Some(0), "{gc:?}");
+    let left = look(dir);
+    assert!(left.len() < held.len() && left.last().unwrap().1 == b"last");
+    assert_eq!(walctl("verify", dir, &[], b"").code(), Some(0));
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn f73_a_life_on_tmpfs_and_on_overlay() {
+    let mounted = Mounted::tmpfs("size=32m");
+    live(&mounted.path.join("wal"));
+    // A log that is in the lower layer is copied up when it is written to; what is deleted is whited out.
+    let [lower, upper, work, merged] =
+        ["lower", "upper", "work", "merged"].map(|name| mounted.path.join(name));
+    for path in [&lower, &upper, &work, &merged] {
+        fs::create_dir(path).unwrap();
+    }
+    let held = prepare(&lower.join("old"));
+    let options =
+        format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let overlay = Mounted::new("overlay", merged, &options, tempfile::tempdir().unwrap());
+    live(&overlay.path.join("wal"));
+    let below = files(&lower.join("old"));
+    let old = overlay.path.join("old");
+    assert!(recover(&old) == held);
+    let gc = walctl("gc", &old, &["--flushed", "5"], b"");
+    assert_eq!(gc.code(), Some(0), "{gc:?}");
+    assert!(recover(&old) == held[5..]);
+    assert!(files(&lower.join("old")) == below);
+}

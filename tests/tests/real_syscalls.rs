@@ -1,0 +1,636 @@
+//! `walctl` on the real kernel, with strace between them: each system call fails in turn, with each error that the kernel could
+//! plausibly give, and the process is killed at each.
+//!
+//! A fault is (call, n): strace counts the calls of each thread apart, and the fault strikes the n-th such call of every thread that
+//! comes so far, so the first thread to come there ends the run. The main thread opens and closes the log, the other one writes: what
+//! one hides of the other in one scenario is reached in another, with fewer or more records. The calls counted are those from
+//! `main` on: a thread's own calls begin behind the last thing that Rust's runtime does before it (handlers for the stack's overflow), and end
+//! where it begins to take that down.
+#![cfg(target_os = "linux")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+
+use wal_manager::io::Operation;
+use wal_manager::{ErrorKind, FsStorage, Storage, Wal};
+use wal_tests::real::{Held, Outcome, check, copy, input, lines, look, prepare, recover, run, scratch};
+
+const WALCTL: &str = env!("CARGO_BIN_EXE_walctl-under-test");
+
+/// Directory in which the child of a test works.
+const DIRECTORY: &str = "REAL_SYSCALLS_DIRECTORY";
+
+/// Errors by name, with Linux's numbers, which are the same on every machine for these.
+const ERRORS: [(&str, i32); 17] = [
+    ("EINTR", 4),
+    ("EIO", 5),
+    ("EAGAIN", 11),
+    ("ENOMEM", 12),
+    ("EACCES", 13),
+    ("EINVAL", 22),
+    ("ENFILE", 23),
+    ("EMFILE", 24),
+    ("EFBIG", 27),
+    ("ENOSPC", 28),
+    ("EROFS", 30),
+    ("EPIPE", 32),
+    ("ENOLCK", 37),
+    ("ENOSYS", 38),
+    ("ELOOP", 40),
+    ("EOPNOTSUPP", 95),
+    ("EDQUOT", 122),
+];
+
+/// The errors that the kernel could give for a call; none for calls that cannot fail, or whose failure is the C library's own affair.
+fn errors(call: &str) -> &'static [&'static str] {
+    match call {
+        "open" | "openat" => {
+            &["EINTR", "EIO", "ENOMEM", "EACCES", "ENFILE", "EMFILE", "ENOSPC", "EROFS", "EDQUOT", "ELOOP"]
+        }
+        "stat" | "statx" | "fstat" | "newfstatat" => &["EINTR", "EIO", "ENOMEM", "EACCES"],
+        "getdents64" => &["EINTR", "EIO", "ENOMEM"],
+        "read" => &["EINTR", "EIO", "EAGAIN"],
+        "pread64" => &["EINTR", "EIO", "ENOMEM"],
+        "write" => &["EINTR", "EIO", "EAGAIN", "ENOSPC", "EPIPE"],
+        "pwrite64" => &["EINTR", "EIO", "ENOMEM", "EFBIG", "ENOSPC", "EROFS", "EDQUOT"],
+        "fsync" | "fdatasync" => {
+            &["EINTR", "EIO", "EINVAL", "ENOSPC", "EROFS", "ENOSYS", "EOPNOTSUPP", "EDQUOT"]
+        }
+        "flock" => &["EINTR", "EAGAIN", "ENOLCK", "ENOSYS", "EOPNOTSUPP", "EIO"],
+        "fcntl" => &["EINTR", "EIO"],
+        "mkdir" | "mkdirat" | "rename" | "renameat" | "renameat2" | "unlink" | "unlinkat" => {
+            &["EINTR", "EIO", "ENOMEM", "EACCES", "ENOSPC", "EROFS", "EDQUOT"]
+        }
+        "fallocate" => &["EINTR", "EIO", "EFBIG", "ENOSPC", "EOPNOTSUPP"],
+        "close" => &["EINTR", "EIO", "ENOSPC", "EDQUOT"],
+        "getrandom" => &["EINTR", "ENOSYS"],
+        "mmap" => &["ENOMEM", "EAGAIN"],
+        // brk has no errors: it answers with the old end.
+        "mprotect" => &["ENOMEM"],
+        "madvise" => &["EINVAL", "ENOMEM"],
+        "clone" | "clone3" => &["EAGAIN", "ENOMEM"],
+        _ => &[],
+    }
+}
+
+/// Calls whose failure may never go unnoticed.
+fn must_fail(call: &str, error: &str) -> bool {
+    match call {
+        "pwrite64" | "pread64" | "fdatasync" | "getdents64" | "clone" | "clone3" => true,
+        // Directories above ours that cannot be synced are passed over where the file system has no such thing.
+        "fsync" => !["EINVAL", "EROFS"].contains(&error),
+        // A directory above ours may be closed to us. Everything else that is opened is needed.
+        "open" | "openat" => error != "EACCES",
+        _ => false,
+    }
+}
+
+fn strace() -> Command {
+    let found = Command::new("strace").arg("-V").output();
+    assert!(
+        found.is_ok_and(|output| output.status.success()),
+        "this test needs strace, which is not installed"
+    );
+    let mut command = Command::new("strace");
+    command.args(["-f", "-o"]);
+    command
+}
+
+/// One system call of one thread.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Call {
+    /// Whether it belongs to the program: not to its loading, nor to Rust's runtime.
+    own: bool,
+    /// Whether the main thread makes it.
+    main: bool,
+    name: String,
+    /// From 1, among this thread's calls of this name.
+    nth: usize,
+    /// Whether its failure may go unnoticed, though most of its name may not.
+    spared: bool,
+}
+
+/// Which failures go unnoticed, and why that is right.
+#[derive(Default)]
+struct Spared {
+    locked: bool,
+    looks: usize,
+    newest: Option<String>,
+    synced: bool,
+    names_are_new: bool,
+}
+
+impl Spared {
+    /// Takes note of the next call of any thread, which names files beside their descriptors; says whether its failure may go unnoticed.
+    fn next(&mut self, call: &str, dir: &Path) -> bool {
+        let dir = dir.to_str().unwrap();
+        let (name, rest) = call.split_once('(').unwrap();
+        let file =
+            |rest: &str| Some(rest.split_once('<')?.1.split_once('>')?.0.rsplit_once('/')?.1.to_owned());
+        match name {
+            "openat" if rest.contains("O_CREAT") => {
+                let opened = rest.split('"').nth(1).unwrap().to_owned();
+                if opened == "LOCK" {
+                    self.locked = true;
+                } else {
+                    self.names_are_new = true;
+                    self.newest = opened.ends_with(".wal").then_some(opened).or(self.newest.take());
+                }
+                false
+            }
+            // RD1: a reader without the lock looks at CHECKPOINT until it has seen it twice alike.
+            "openat" if rest.contains("\"CHECKPOINT\"") && !self.locked => {
+                self.looks += 1;
+                self.looks == 1
+            }
+            "pread64" => {
+                self.looks == 1 && !self.locked && file(rest).is_some_and(|name| name == "CHECKPOINT")
+            }
+            // PR6: the seal of a log that has a successor.
+            "pwrite64" | "fdatasync" => {
+                let file = file(rest).filter(|name| name.ends_with(".wal"));
+                self.newest.is_some() && file.is_some() && file != self.newest
+            }
+            "mkdir" | "renameat" | "rename" => {
+                self.names_are_new = true;
+                false
+            }
+            // G5: that names have gone is synced at the next occasion.
+            "fsync" if rest.contains(&format!("<{dir}>")) => {
+                let spared = self.synced && !self.names_are_new;
+                (self.synced, self.names_are_new) = (true, false);
+                spared
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The calls of every thread, in a run on this directory.
+fn calls(trace: &str, dir: &Path) -> Vec<Call> {
+    let mut spared = Spared::default();
+    let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut own: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut calls = Vec::new();
+    let mut main = None;
+    for line in trace.lines() {
+        let (thread, call) = line.split_once(' ').unwrap();
+        let main = *main.get_or_insert(thread) == thread;
+        let call = call.trim_start();
+        let Some((name, _)) = call.split_once('(').filter(|_| !call.starts_with(['<', '+', '-'])) else {
+            continue;
+        };
+        let nth = counts.entry((thread, name)).or_default();
+        *nth += 1;
+        if own.get(thread) == Some(&true) && call.starts_with("sigaltstack({ss_sp=NULL") {
+            own.insert(thread, main);
+        }
+        let is_own = own.get(thread) == Some(&true);
+        let spared = is_own && spared.next(call, dir);
+        calls.push(Call { own: is_own, main, name: name.to_owned(), nth: *nth, spared });
+        let begins = if main { "rt_sigaction(SIGBUS, {" } else { "sigaltstack({" };
+        if call.starts_with(begins) && !own.contains_key(thread) {
+            own.insert(thread, true);
+        }
+    }
+    assert!(calls.iter().any(|call| call.own), "no call of its own: {trace}");
+    calls
+}
+
+/// What is run.
+struct Scenario {
+    name: &'static str,
+    /// The arguments; the directory stands behind the first.
+    args: &'static [&'static str],
+    lines: Vec<Vec<u8>>,
+    /// Whether the directory is there, with the records of [`prepare`].
+    prepared: bool,
+    /// Only these calls of the writing thread, and none of the main one.
+    only_writer: bool,
+}
+
+/// Marked as flushed in the scenario of `gc`.
+const FLUSHED: u64 = 5;
+
+fn scenarios() -> Vec<Scenario> {
+    let scenario = |name, args, lines| Scenario { name, args, lines, prepared: true, only_writer: false };
+    vec![
+        scenario("append", &["append"], lines(1, 20)),
+        Scenario { prepared: false, ..scenario("append, new", &["append"], lines(2, 20)) },
+        Scenario {
+            only_writer: true,
+            ..scenario("append, rotating", &["append", "--log-bytes", "65536"], lines(40, 40_000))
+        },
+        scenario("dump", &["dump"], Vec::new()),
+        scenario("verify", &["verify"], Vec::new()),
+        scenario("gc", &["gc", "--flushed", "5"], Vec::new()),
+    ]
+}
+
+/// What strikes at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Error(&'static str),
+    Kill,
+}
+
+/// Everything that the runs of a scenario share.
+struct Stage<'a> {
+    scenario: &'a Scenario,
+    /// Where the directories of the runs are.
+    scratch: &'a Path,
+    /// Copied for each run.
+    original: &'a Path,
+    held: &'a Held,
+    /// Standard output without a fault.
+    said: Vec<u8>,
+    /// The calls without a fault.
+    calls: Vec<Call>,
+}
+
+impl Stage<'_> {
+    fn directory(&self, name: &str) -> PathBuf {
+        let dir = self.scratch.join(name);
+        if self.scenario.prepared {
+            copy(self.original, &dir);
+        }
+        dir
+    }
+
+    fn walctl(&self, command: &mut Command, dir: &Path) -> Outcome {
+        let (verb, options) = self.scenario.args.split_first().unwrap();
+        run(command.arg(WALCTL).arg(verb).arg(dir).args(options), &input(&self.scenario.lines))
+    }
+
+    /// One run with a fault. Returns how it ended, and whether and in which thread the fault struck.
+    fn strike(&self, number: usize, name: &str, nth: usize, fault: Fault) -> (String, Option<bool>) {
+        // The same length each time, and beside the same neighbours: what is allocated depends on the path.
+        let dir = self.directory(&format!("run{number:06}"));
+        let trace = self.scratch.join(format!("trace{number:06}"));
+        let inject = match fault {
+            Fault::Error(error) => format!("inject={name}:error={error}:when={nth}"),
+            Fault::Kill => format!("inject={name}:signal=SIGKILL:when={nth}"),
+        };
+        let mut strace = strace();
+        strace.arg(&trace);
+        if fault != Fault::Kill {
+            // Quicker, since only the calls of this name stop; but then the signal is not sent.
+            strace.arg("--seccomp-bpf");
+        }
+        strace.args(["-e", &format!("trace=execve,{name}"), "-e", &inject]);
+        let outcome = self.walctl(&mut strace, &dir);
+        let trace_text = fs::read_to_string(&trace).unwrap();
+        let main = trace_text.split(' ').next().unwrap();
+        let struck = match fault {
+            Fault::Error(_) => trace_text.lines().find(|line| line.ends_with("(INJECTED)")),
+            Fault::Kill => trace_text
+                .lines()
+                .find(|line| line.contains(&format!(" {name}(")))
+                .filter(|_| outcome.signal() == Some(9)),
+        };
+        let struck = struck.map(|line| line.split(' ').next() == Some(main));
+        let spared = self
+            .calls
+            .iter()
+            .any(|call| call.spared && Some(call.main) == struck && call.name == name && call.nth == nth);
+        self.judge_exit(&outcome, name, fault, struck.is_some(), spared);
+        self.judge_directory(&outcome, &dir);
+        fs::remove_file(trace).unwrap();
+        if dir.exists() {
+            fs::remove_dir_all(dir).unwrap();
+        }
+        let ended = match (outcome.code(), outcome.signal()) {
+            (Some(code), _) => format!("exit {code}"),
+            (None, signal) => format!("signal {}", signal.unwrap()),
+        };
+        (if struck.is_some() { ended } else { format!("not reached, {ended}") }, struck)
+    }
+
+    fn judge_exit(&self, outcome: &Outcome, name: &str, fault: Fault, struck: bool, spared: bool) {
+        let stderr = &outcome.stderr;
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        let error = match fault {
+            Fault::Kill if struck => return assert_eq!(outcome.signal(), Some(9), "{outcome:?}"),
+            Fault::Error(error) if struck => error,
+            _ => "",
+        };
+        let number = ERRORS.iter().find(|(name, _)| *name == error).map(|(_, number)| *number);
+        let code = outcome.code().unwrap_or_else(|| panic!("a signal ended it: {outcome:?}"));
+        match code {
+            0 => {
+                assert!(
+                    error == "EINTR" || !must_fail(name, error) || spared || !struck,
+                    "nobody noticed: {outcome:?}"
+                );
+                // Who read our output has gone away: that is no failure, and nothing more is said.
+                if error != "EPIPE" {
+                    let gc = self.scenario.args[0] == "gc";
+                    assert!(
+                        gc && error != "EINTR" || outcome.stdout == self.said,
+                        "it said something else: {outcome:?}"
+                    );
+                }
+            }
+            3 => {
+                assert!(struck && error != "EINTR", "an interrupted call is called again: {stderr}");
+                // Every thread has an n-th write: it may have struck the message, too.
+                if name != "write" {
+                    judge_message(stderr, number.unwrap());
+                }
+            }
+            4 => assert!(name == "flock" && error == "EAGAIN", "{stderr}"),
+            other => panic!("exit code {other}: {stderr}"),
+        }
+    }
+
+    fn judge_directory(&self, outcome: &Outcome, dir: &Path) {
+        match self.scenario.args[0] {
+            "append" => {
+                let acked = outcome.acknowledged();
+                let before: &[_] = if self.scenario.prepared { self.held } else { &[] };
+                let absent = !self.scenario.prepared
+                    && Wal::options(dir).inspect().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+                if !absent {
+                    let verified = run(Command::new(WALCTL).arg("verify").arg(dir), b"");
+                    assert_eq!(verified.code(), Some(0), "{verified:?}");
+                    check(before, &self.scenario.lines, &acked, 1, &look(dir));
+                }
+                check(before, &self.scenario.lines, &acked, 1, &recover(dir));
+            }
+            "gc" => {
+                let verified = run(Command::new(WALCTL).arg("verify").arg(dir), b"");
+                assert_eq!(verified.code(), Some(0), "{verified:?}");
+                for found in [look(dir), recover(dir)] {
+                    assert!(self.held.ends_with(&found), "not the last records: {found:?}");
+                    let unflushed = self.held.iter().filter(|(seq, _)| *seq > FLUSHED).count();
+                    assert!(found.len() >= unflushed, "what was not flushed is gone: {found:?}");
+                }
+            }
+            _ => {
+                assert!(files(dir) == files(self.original), "a reading verb has changed something");
+                assert!(self.said.starts_with(&outcome.stdout), "{outcome:?}");
+            }
+        }
+    }
+}
+
+/// What was being done, and why it failed.
+fn judge_message(stderr: &str, number: i32) {
+    let message = stderr.lines().last().unwrap_or_default();
+    let doing = ["failed on ", "writing to standard output", "reading standard input", "starting a thread"];
+    assert!(
+        message.starts_with("walctl: ") && doing.iter().any(|doing| message.contains(doing)),
+        "said only: {stderr}"
+    );
+    // Whatever it is that a thread cannot get, the C library says EAGAIN.
+    let numbers = if message.contains("starting a thread") { [number, 11] } else { [number; 2] };
+    assert!(
+        numbers.iter().any(|number| message.contains(&format!("(os error {number})"))),
+        "another error: {stderr}"
+    );
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |entry: fs::DirEntry| (entry.file_name().into(), fs::read(entry.path()).unwrap());
+    fs::read_dir(dir).unwrap().map(|entry| read(entry.unwrap())).collect()
+}
+
+/// What is to strike, in the order of the calls.
+fn plan(scenario: &Scenario, calls: &[Call]) -> Vec<(String, usize, Fault)> {
+    let mains: BTreeMap<&str, usize> =
+        calls.iter().filter(|call| call.main).fold(BTreeMap::new(), |mut most, call| {
+            most.insert(&call.name, call.nth);
+            most
+        });
+    // What strikes the program's loading is no matter of ours.
+    let mut seen: BTreeSet<(&str, usize)> =
+        calls.iter().filter(|call| !call.own && call.main).map(|call| (&*call.name, call.nth)).collect();
+    let mut plan = Vec::new();
+    for call in calls.iter().filter(|call| call.own) {
+        // Threads wait for each other in another way each time.
+        if call.name == "futex" || !seen.insert((&call.name, call.nth)) {
+            continue;
+        }
+        if scenario.only_writer {
+            // Behind the main thread's calls of this name, so that the writer is struck; of many alike, the first ones.
+            let behind = call.nth.saturating_sub(mains.get(&*call.name).copied().unwrap_or(0));
+            if call.main || !(1..=8).contains(&behind) {
+                continue;
+            }
+        }
+        plan.extend(
+            errors(&call.name).iter().map(|error| (call.name.clone(), call.nth, Fault::Error(error))),
+        );
+        plan.push((call.name.clone(), call.nth, Fault::Kill));
+    }
+    plan
+}
+
+/// Runs a scenario with every fault; returns how many runs there were, and what went wrong.
+fn sweep(scenario: &Scenario) -> (usize, Vec<String>) {
+    let scratch = scratch();
+    let original = scratch.path().join("original");
+    let held = prepare(&original);
+    let mut stage = Stage {
+        scenario,
+        scratch: scratch.path(),
+        original: &original,
+        held: &held,
+        said: Vec::new(),
+        calls: Vec::new(),
+    };
+    let trace = scratch.path().join("trace");
+    let dir = stage.directory("run------");
+    let clean = stage.walctl(strace().arg(&trace).arg("-y"), &dir);
+    assert_eq!(clean.code(), Some(0), "{clean:?}");
+    stage.said = clean.stdout;
+    stage.calls = calls(&fs::read_to_string(&trace).unwrap(), &dir);
+    let calls = &stage.calls;
+    let plan = plan(scenario, calls);
+    let next = Mutex::new(plan.iter().enumerate());
+    let results = Mutex::new((BTreeMap::<String, usize>::new(), BTreeSet::new(), Vec::new()));
+    let stage = &stage;
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some((number, (name, nth, fault))) = next.lock().unwrap().next() else { return };
+                    let result = catch_unwind(AssertUnwindSafe(|| stage.strike(number, name, *nth, *fault)));
+                    let mut results = results.lock().unwrap();
+                    match result {
+                        Ok((ended, struck)) => {
+                            *results.0.entry(ended).or_default() += 1;
+                            results.1.extend(struck.map(|main| (main, name.clone(), *nth)));
+                        }
+                        Err(panic) => {
+                            let why = panic.downcast_ref::<String>().map_or("an assertion", |text| text);
+                            results.2.push(format!("{}: {name} {nth} {fault:?}: {why}", scenario.name));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (ended, struck, mut failures) = results.into_inner().unwrap();
+    println!(
+        "{}: {} calls of its own, {} places struck, {} runs, {} wrong: {ended:?}",
+        scenario.name,
+        calls.iter().filter(|call| call.own).count(),
+        struck.len(),
+        plan.len(),
+        failures.len()
+    );
+    let hit = |main: bool, name: &str| {
+        struck.iter().filter(|(other, call, _)| *other == main && call == name).count()
+    };
+    if scenario.only_writer {
+        for name in ["pwrite64", "fdatasync", "write", "openat", "fsync"] {
+            assert!(hit(false, name) >= 8, "the writer's {name} was struck only {} times", hit(false, name));
+        }
+    } else {
+        // Where the kernel puts things, and so how often memory is asked for, differs each time.
+        let memory = ["brk", "mmap", "mprotect", "madvise"];
+        let must = calls.iter().filter(|call| call.own && call.main && !errors(&call.name).is_empty());
+        for call in must.filter(|call| !memory.contains(&&*call.name)) {
+            if !struck.contains(&(true, call.name.clone(), call.nth)) {
+                failures.push(format!("{}: never struck: {call:?}", scenario.name));
+            }
+        }
+    }
+    (plan.len(), failures)
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f42_f47_f51_f52_f55_f56_f65_f73_every_system_call_of_walctl_fails_in_turn_and_is_killed_at() {
+    let (mut runs, mut failures) = (0, Vec::new());
+    for scenario in scenarios() {
+        let (more, wrong) = sweep(&scenario);
+        runs += more;
+        failures.extend(wrong);
+    }
+    println!("{runs} runs");
+    assert!(failures.is_empty(), "{} wrong:\n{}", failures.len(), failures.join("\n"));
+    assert!(runs > 1000);
+}
+
+/// What a child under strace does; as a test of its own it does nothing.
+#[test]
+fn child_reserves_space() {
+    let Ok(dir) = std::env::var(DIRECTORY) else { return };
+    let sink = FsStorage::open(dir).unwrap().create("a").unwrap();
+    sink.write_at(0, b"kept").unwrap();
+    match sink.preallocate(200_000) {
+        Ok(()) => println!("ANSWER reserved."),
+        Err(error) => {
+            assert_eq!(error.operation(), Operation::Preallocate);
+            println!("ANSWER {}.", error.raw_os_error().unwrap());
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f57_space_that_cannot_be_reserved_is_written_as_zeros_or_a_typed_error() {
+    let cases = [
+        ("EOPNOTSUPP", "reserved"),
+        ("ENOSYS", "reserved"),
+        ("EINTR", "reserved"),
+        ("ENOSPC", "28"),
+        ("EFBIG", "27"),
+        ("EIO", "5"),
+    ];
+    for (error, answer) in cases {
+        let dir = scratch();
+        let inject = format!("inject=fallocate:error={error}:when=1");
+        let mut command = strace();
+        command.args(["/dev/null", "-e", "trace=fallocate", "-e", &inject]);
+        command.arg(std::env::current_exe().unwrap()).args([
+            "child_reserves_space",
+            "--exact",
+            "--nocapture",
+        ]);
+        let outcome = run(command.env(DIRECTORY, dir.path()), b"");
+        assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+        let said = String::from_utf8(outcome.stdout).unwrap();
+        assert!(said.contains(&format!("ANSWER {answer}.")), "{error}: {said}");
+        let bytes = fs::read(dir.path().join("a")).unwrap();
+        assert!(bytes.starts_with(b"kept") && bytes[4..].iter().all(|byte| *byte == 0));
+        assert_eq!(bytes.len(), if answer == "reserved" { 200_000 } else { 4 });
+    }
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f58_while_a_sync_is_slow_the_others_queue_and_nothing_gives_up() {
+    let scratch = scratch();
+    let dir = scratch.path().join("wal");
+    let held = prepare(&dir);
+    let lines = lines(12, 30);
+    let mut command = strace();
+    command.args(["/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=300000"]);
+    let outcome = run(command.arg(WALCTL).arg("append").arg(&dir).args(["--writers", "4"]), &input(&lines));
+    assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+    assert_eq!(outcome.acknowledged().len(), lines.len());
+    check(&held, &lines, &outcome.acknowledged(), 4, &recover(&dir));
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f65_a_thread_that_cannot_be_started_ends_the_verb_and_loses_nothing() {
+    for (nth, error) in [(1, "EAGAIN"), (2, "EAGAIN"), (4, "ENOMEM")] {
+        let scratch = scratch();
+        let dir = scratch.path().join("wal");
+        let held = prepare(&dir);
+        let lines = lines(20, 30);
+        let mut command = strace();
+        let inject = format!("inject=clone,clone3:error={error}:when={nth}");
+        command.args(["/dev/null", "-e", "trace=clone,clone3", "-e", &inject]);
+        let outcome =
+            run(command.arg(WALCTL).arg("append").arg(&dir).args(["--writers", "4"]), &input(&lines));
+        assert_eq!(outcome.code(), Some(3), "{outcome:?}");
+        assert!(outcome.stderr.contains("starting a thread"), "{outcome:?}");
+        assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
+        check(&held, &lines, &outcome.acknowledged(), 4, &recover(&dir));
+    }
+}
+
+/// Kills a recovery at each of its calls, one after the other on the same directory: none makes progress, and each finds
+/// what the ones before have left.
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f25_recoveries_that_are_killed_again_and_again_lose_nothing_and_leave_no_more_and_more_files() {
+    let scratch = scratch();
+    let dir = scratch.path().join("wal");
+    let held = prepare(&dir);
+    let trial = scratch.path().join("trial");
+    copy(&dir, &trial);
+    let trace = scratch.path().join("trace");
+    let append = |command: &mut Command, dir: &Path| run(command.arg(WALCTL).arg("append").arg(dir), b"");
+    assert_eq!(append(strace().arg(&trace).arg("-y"), &trial).code(), Some(0));
+    let calls = calls(&fs::read_to_string(&trace).unwrap(), &trial);
+    let about =
+        ["open", "openat", "pread64", "pwrite64", "fsync", "fdatasync", "unlinkat", "flock", "clone3"];
+    let places: Vec<_> =
+        calls.iter().filter(|call| call.own && call.main && about.contains(&&*call.name)).collect();
+    let (mut kills, mut sizes) = (0, Vec::new());
+    for _ in 0..3 {
+        for call in &places {
+            let only = format!("trace={}", call.name);
+            let inject = format!("inject={}:signal=SIGKILL:when={}", call.name, call.nth);
+            let outcome = append(strace().arg(&trace).args(["-e", &only, "-e", &inject]), &dir);
+            kills += usize::from(outcome.signal() == Some(9));
+            assert!(look(&dir) == held, "{call:?}");
+        }
+        sizes.push((files(&dir).len(), files(&dir).values().map(Vec::len).sum::<usize>()));
+    }
+    println!("{kills} kills, files and bytes after each round: {sizes:?}");
+    assert!(kills >= 2 * places.len());
+    assert!(sizes[2].0 <= sizes[0].0 + 1, "{sizes:?}");
+    assert!(recover(&dir) == held);
+}
