@@ -15,9 +15,9 @@ fn t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_kee
         threads: 2,
         generations: vec![
             Generation { states: 1, calls: 4, failing_calls: Some(3), damaged: 0 },
-            Generation { states: 2000 * scale, calls: 2, failing_calls: Some(1), damaged: 500 * scale },
-            Generation { states: 3000 * scale, calls: 1, failing_calls: Some(0), damaged: 500 * scale },
-            Generation { states: 5000 * scale, calls: 0, failing_calls: None, damaged: 0 },
+            Generation { states: 2500 * scale, calls: 2, failing_calls: Some(1), damaged: 2500 * scale },
+            Generation { states: 5000 * scale, calls: 1, failing_calls: Some(0), damaged: 500 * scale },
+            Generation { states: 12000 * scale, calls: 0, failing_calls: None, damaged: 0 },
         ],
     };
     match explore(&bounds) {

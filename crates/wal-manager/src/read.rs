@@ -59,6 +59,8 @@ pub(crate) struct LogReader {
     seed: LogSeed,
     window: Bytes,
     window_offset: u64,
+    /// How much was asked for when the window was read: less came only at the end of the file.
+    window_asked: usize,
     /// Next byte to look at.
     offset: u64,
     /// Reading stops here.
@@ -99,6 +101,7 @@ impl LogReader {
             seed,
             window: Bytes::new(),
             window_offset: 0,
+            window_asked: 0,
             offset: 0,
             end,
             good_end: 0,
@@ -338,13 +341,15 @@ impl LogReader {
                 .then(|| window.slice(from..window.len().min(from.saturating_add(length))))
         };
         if let Some(bytes) = have(&self.window, self.window_offset)
-            && (bytes.len() == length || self.window.len() < WINDOW_BYTES)
+            && (bytes.len() == length || self.window.len() < self.window_asked)
         {
             // All of it, or all that there was when the end of the file was read.
             return Ok(bytes);
         }
         let start = offset - offset % BLOCK_BYTES as u64;
-        let mut bytes = vec![0; WINDOW_BYTES];
+        // From one block on, so that a short log costs little; two at the least, for a statement behind the end of a block.
+        self.window_asked = (2 * self.window_asked).clamp(2 * BLOCK_BYTES, WINDOW_BYTES);
+        let mut bytes = vec![0; self.window_asked];
         let read = self.source.read_at(start, &mut bytes);
         let read = if seeded_bug!(ReadErrorIsEnd) { read.unwrap_or(0) } else { read? };
         bytes.truncate(read);
