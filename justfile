@@ -45,6 +45,18 @@ simulate SEEDS="0..2000":
 drill *ARGS:
     cargo run --release -p walctl -- drill {{ARGS}}
 
+# Every system call of walctl fails in turn, and walctl is killed at each: needs strace.
+syscalls:
+    cargo test -p wal-tests --test real_syscalls -- --ignored --nocapture --test-threads 1
+
+# walctl append, killed with SIGKILL again and again: `just kill 2000`.
+kill CYCLES="200":
+    KILL_CYCLES={{CYCLES}} cargo test -p wal-tests --test real_kill -- --ignored --nocapture
+
+# Small, read-only and odd file systems: needs root, and bindfs.
+mounts:
+    cargo test -p wal-tests --test real_mounts -- --ignored
+
 # Criterion, each measurement beside the raw operation.
 bench:
     cargo bench -p wal-benches

@@ -9,15 +9,16 @@ use wal_tests::explore::{Bounds, Generation, explore, script};
 
 #[test]
 fn t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
-    let scale: usize =
-        std::env::var("EXPLORE").map_or(1, |scale| scale.parse().expect("EXPLORE is a number"));
+    let scale: f64 =
+        std::env::var("EXPLORE").map_or(1.0, |scale| scale.parse().expect("EXPLORE is a number"));
+    let times = |states: f64| (states * scale) as usize;
     let bounds = Bounds {
         threads: 2,
         generations: vec![
             Generation { states: 1, calls: 4, failing_calls: Some(3), damaged: 0 },
-            Generation { states: 2500 * scale, calls: 2, failing_calls: Some(1), damaged: 2500 * scale },
-            Generation { states: 5000 * scale, calls: 1, failing_calls: Some(0), damaged: 500 * scale },
-            Generation { states: 12000 * scale, calls: 0, failing_calls: None, damaged: 0 },
+            Generation { states: times(2500.0), calls: 2, failing_calls: Some(1), damaged: times(2500.0) },
+            Generation { states: times(5000.0), calls: 1, failing_calls: Some(0), damaged: times(500.0) },
+            Generation { states: times(12000.0), calls: 0, failing_calls: None, damaged: 0 },
         ],
     };
     match explore(&bounds) {

@@ -46,7 +46,7 @@ fn plain_header() -> FileHeader {
 }
 
 #[test]
-fn f1_unknown_version_is_refused() {
+fn f1_f41_unknown_version_is_refused() {
     for (version, lowest_reader) in [(2, 2), (1, 2), (u16::MAX, u16::MAX), (0, 2)] {
         let bytes = header_chunk(&FileHeader { version, lowest_reader, ..plain_header() });
         let refused = HeaderFault::NewerFormat { version, lowest_reader };
@@ -481,7 +481,7 @@ fn p6_an_ignorable_chunk_may_stand_between_the_parts_of_a_record() {
 }
 
 #[test]
-fn p7_zeroed_ranges_are_never_a_clean_log() {
+fn p7_f38_zeroed_ranges_are_never_a_clean_log() {
     let log = long_log();
     for range in [512, 4096, 32768] {
         for start in (0..log.bytes.len()).step_by(range) {

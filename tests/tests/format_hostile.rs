@@ -51,7 +51,7 @@ fn v9_the_tracker_sees_allocations() {
 }
 
 #[test]
-fn v9_chunk_lengths_do_not_allocate() {
+fn v9_f39_f74_chunk_lengths_do_not_allocate() {
     for length in [0, 1, 0x7ff9, 0x7ffa, 0x8000, u16::MAX] {
         let mut bytes = vec![1, 2, 3, 4, 0, 0, 1, 9, 9];
         bytes[4..6].copy_from_slice(&length.to_le_bytes());
@@ -66,7 +66,7 @@ fn v9_chunk_lengths_do_not_allocate() {
 }
 
 #[test]
-fn v9_lengths_and_counts_do_not_allocate() {
+fn v9_f39_f74_lengths_and_counts_do_not_allocate() {
     let envelope = |flags: u8, parts: &[&[u8]]| [&[flags, 1, 0], &parts.concat()[..], b"payload"].concat();
     let one = &[1_u8][..];
     let cases: [(Vec<u8>, RecordFault); 7] = [

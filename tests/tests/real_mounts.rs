@@ -89,7 +89,7 @@ fn f48_f53_a_disk_that_fills_up_in_the_middle_of_a_record_loses_none_before_it()
 #[test]
 #[ignore = "needs root, to mount: .ci/run runs it"]
 fn f50_a_rotation_on_a_full_disk_is_refused_keeps_the_log_and_works_when_there_is_space() {
-    // No space for another file: one each for the root, the directory, the lock, CHECKPOINT, its predecessor and two logs.
+    // A disk is full for a rotation when it has no room for another file.
     let mounted = Mounted::tmpfs("size=4m,nr_inodes=12");
     let dir = mounted.path.join("wal");
     let (wal, ..) = reopen(Wal::options(&dir));
@@ -195,4 +195,19 @@ fn f73_a_life_on_tmpfs_and_on_overlay() {
     assert_eq!(gc.code(), Some(0), "{gc:?}");
     assert!(recover(&old) == held[5..]);
     assert!(files(&lower.join("old")) == below);
+}
+
+#[test]
+#[ignore = "needs root and bindfs: .ci/run runs it"]
+fn f73_a_life_on_fuse() {
+    let outer = tempfile::tempdir().unwrap();
+    let [below, mounted] = ["below", "mounted"].map(|name| outer.path().join(name));
+    for path in [&below, &mounted] {
+        fs::create_dir(path).unwrap();
+    }
+    let bindfs = Command::new("bindfs").args([&below, &mounted]).status();
+    assert!(bindfs.is_ok_and(|status| status.success()), "this test mounts a FUSE file system with bindfs");
+    let mounted = Mounted { path: mounted, _outer: outer };
+    live(&mounted.path.join("wal"));
+    assert_eq!(look(&below.join("wal")), look(&mounted.path.join("wal")));
 }

@@ -157,7 +157,8 @@ fn f25_opens_that_come_to_nothing_leave_no_more_and_more_files() {
 
 #[test]
 fn f32_f33_f34_walctl_names_a_log_that_is_missing_or_there_twice_and_changes_nothing() {
-    let cases: [(&str, fn(&Path)); 5] = [
+    type Change = fn(&Path);
+    let cases: [(&str, Change); 5] = [
         ("000002.wal", |dir| fs::remove_file(dir.join("000002.wal")).unwrap()),
         ("000003.wal", |dir| fs::remove_file(dir.join("000003.wal")).unwrap()),
         ("2.wal", |dir| assert!(fs::copy(dir.join("000002.wal"), dir.join("2.wal")).is_ok())),

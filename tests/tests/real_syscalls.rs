@@ -81,11 +81,14 @@ fn errors(call: &str) -> &'static [&'static str] {
 /// Calls whose failure may never go unnoticed.
 fn must_fail(call: &str, error: &str) -> bool {
     match call {
-        "pwrite64" | "pread64" | "fdatasync" | "getdents64" | "clone" | "clone3" => true,
+        "pwrite64" | "pread64" | "fdatasync" | "getdents64" | "clone" | "clone3" | "fstat" | "flock"
+        | "mkdir" | "rename" | "renameat" | "read" => true,
         // Directories above ours that cannot be synced are passed over where the file system has no such thing.
         "fsync" => !["EINVAL", "EROFS"].contains(&error),
         // A directory above ours may be closed to us. Everything else that is opened is needed.
         "open" | "openat" => error != "EACCES",
+        // Who read our output has gone away: that is no failure.
+        "write" => error != "EPIPE",
         _ => false,
     }
 }
@@ -148,7 +151,7 @@ impl Spared {
                 self.looks += 1;
                 self.looks == 1
             }
-            "pread64" => {
+            "fstat" | "pread64" => {
                 self.looks == 1 && !self.locked && file(rest).is_some_and(|name| name == "CHECKPOINT")
             }
             // PR6: the seal of a log that has a successor.
@@ -156,6 +159,8 @@ impl Spared {
                 let file = file(rest).filter(|name| name.ends_with(".wal"));
                 self.newest.is_some() && file.is_some() && file != self.newest
             }
+            // Closing the file unlocks it, too.
+            "flock" => rest.contains("LOCK_UN"),
             "mkdir" | "renameat" | "rename" => {
                 self.names_are_new = true;
                 false
@@ -327,7 +332,7 @@ impl Stage<'_> {
                     error == "EINTR" || !must_fail(name, error) || spared || !struck,
                     "nobody noticed: {outcome:?}"
                 );
-                // Who read our output has gone away: that is no failure, and nothing more is said.
+                // Without a reader nothing more is said.
                 if error != "EPIPE" {
                     let gc = self.scenario.args[0] == "gc";
                     assert!(

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use wal_format::LogNumber;
 use wal_format::checkpoint::Checkpoint;
+use wal_format::header::HeaderFault;
 use wal_io::Storage;
 
 use crate::names;
@@ -208,28 +209,37 @@ impl Judge<'_> {
                 Some(top) if file.log < top => Place::Jumped,
                 _ => Place::Above,
             };
-            // The new log of a recovery that died follows a log that CHECKPOINT knows and that is still there. If it does not, a writer went on
-            // behind that log.
+            // RC4, PR4: the new log of a recovery that died follows a log that CHECKPOINT knows and that is still there. If it does not, a writer went
+            // on behind that log.
+            let unknown = file.kind == Header::Unknown;
             let before = file.header.and_then(|header| header.predecessor);
             let orphan = before.is_some_and(|before| {
                 let below = files.get(&before.log);
-                before.proven > 0
+                unknown
+                    && before.proven > 0
                     && before.log >= lowest
                     && !chain.links.contains(&(before.log, true))
                     && below.is_none_or(|below| below.kind == Header::Unknown)
             });
-            self.file(file, place, broken, orphan);
+            // A whole header of a log that is alive in its own place was copied here. That of one that is gone may be what the disk shows of space
+            // that was that log's once.
+            let copied = match file.fault {
+                Some(Reason::Header(HeaderFault::OtherLog { found, .. })) => {
+                    chain.links.contains(&(found, true))
+                }
+                _ => false,
+            };
+            self.file(file, place, broken, orphan || copied);
         }
         self.missing(chain, files, top);
     }
 
-    /// `broken`: the chain leads to it; `orphan`: its header proves something in a log that CHECKPOINT does not know or that is gone (RC4, PR4).
-    fn file(&mut self, file: &LogFile, place: Place, broken: bool, orphan: bool) {
+    /// `broken`: the chain leads to it; `odd`: no crash explains it.
+    fn file(&mut self, file: &LogFile, place: Place, broken: bool, odd: bool) {
         let recorded = self.checkpoint.active >= file.log || self.checkpoint.sealed_through >= file.log;
         let known_number = file.log <= self.checkpoint.highest;
         let forgotten = seeded_bug!(LeftoverPromiseIgnored) && file.kind == Header::Unknown;
-        let orphan = orphan && file.kind == Header::Unknown;
-        let stated = (file.behind.has_statement() || orphan) && !forgotten;
+        let stated = (file.behind.has_statement() || odd) && !forgotten;
         let old_epoch = file.header.is_some_and(|header| header.epoch <= self.checkpoint.epoch);
         // An epoch that CHECKPOINT knows under a number that it does not know: CHECKPOINT was durable before that file was used.
         let beyond = file.kind == Header::Unknown && old_epoch && !known_number;
