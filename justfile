@@ -10,15 +10,23 @@ test:
 
 # Random lives of a log on the crashable disk: `just crash 0..100000`.
 crash SEEDS="0..20000":
-    CRASH_SEEDS={{SEEDS}} cargo test --release -p wal-tests --test crash -- --nocapture
+    CRASH_SEEDS={{SEEDS}} cargo test -p wal-tests --test crash -- --nocapture
+
+# Every short life of a log, cut anywhere and again inside recovery: `just explore 10` lives on from ten times as many states.
+explore SCALE="1":
+    EXPLORE={{SCALE}} cargo test -p wal-tests --test explore -- --nocapture
+
+# Every deliberate bug must be caught by the layer that answers for it; `just bugs all` lets every layer face every bug and prints the table.
+bugs WHICH="":
+    GATE={{WHICH}} cargo test -p wal-tests --test gate -- --ignored --nocapture
 
 # Short random lives against a model: `just model 200000`.
 model CASES="20000":
-    PROPTEST_CASES={{CASES}} cargo test --release -p wal-tests --test model -- --nocapture
+    PROPTEST_CASES={{CASES}} cargo test -p wal-tests --test model -- --nocapture
 
 # Every bit, byte, cut and sector of a directory of 64 KiB.
 sweep:
-    SWEEP_STRIDE=1 cargo test --release -p wal-tests --test sweep t7 -- --nocapture
+    SWEEP_STRIDE=1 cargo test -p wal-tests --test sweep t7 -- --nocapture
 
 # A fuzz target of tests/fuzz for so many seconds: `just fuzz recover_dir 600`. Needs cargo-fuzz, but no nightly toolchain and no sanitizer:
 # what is fuzzed has no unsafe code. What it finds beside the committed corpus goes to target/fuzz.
@@ -31,15 +39,15 @@ corpus:
 
 # Few threads, few calls, many schedules: `just interleavings 1000000`.
 interleavings N="100000":
-    INTERLEAVINGS={{N}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture
+    INTERLEAVINGS={{N}} RUSTFLAGS="--cfg wal_shuttle" cargo test -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture
 
 # Runs one schedule again, which a failed interleaving has printed: `just replay t9_full_group SCHEDULE`.
 replay TEST SCHEDULE:
-    INTERLEAVINGS_REPLAY={{SCHEDULE}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture --exact {{TEST}}
+    INTERLEAVINGS_REPLAY={{SCHEDULE}} RUSTFLAGS="--cfg wal_shuttle" cargo test -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture --exact {{TEST}}
 
 # Random lives with many writers, of the log and of the engine: `just simulate 0..100000`.
 simulate SEEDS="0..2000":
-    SIMULATE_SEEDS={{SEEDS}} SIMULATE_ENGINE_SEEDS={{SEEDS}} RUSTFLAGS="--cfg wal_shuttle" cargo test --release -p wal-interleavings --target-dir target/shuttle --test simulation -- --nocapture
+    SIMULATE_SEEDS={{SEEDS}} SIMULATE_ENGINE_SEEDS={{SEEDS}} RUSTFLAGS="--cfg wal_shuttle" cargo test -p wal-interleavings --target-dir target/shuttle --test simulation -- --nocapture
 
 # The main job: an engine, killed again and again.
 drill *ARGS:
