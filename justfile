@@ -55,7 +55,7 @@ drill *ARGS:
 
 # Every system call of walctl fails in turn, and walctl is killed at each: needs strace.
 syscalls:
-    cargo test -p wal-tests --test real_syscalls -- --ignored --nocapture --test-threads 1
+    cargo test -p wal-tests --test real_syscalls --test real_parents -- --ignored --nocapture --test-threads 1
 
 # walctl append, killed with SIGKILL again and again: `just kill 2000`.
 kill CYCLES="200":

@@ -9,7 +9,7 @@ use wal_manager::{FamilyId, Record, RecordKind, Wal};
 use wal_tests::explore::{Bounds, Generation, explore, script};
 
 #[test]
-fn t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
+fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
     let scale: f64 =
         std::env::var("EXPLORE").map_or(0.02, |scale| scale.parse().expect("EXPLORE is a number"));
     let times = |states: f64| (states * scale) as usize;
