@@ -244,13 +244,16 @@ impl Search<'_> {
             let pending = moment.disk.pending();
             let mut model = moment.model.clone();
             model.life += 1;
+            let written = model.written;
+            // A crash in the recovery that comes may take what was only written.
+            model.written = model.must;
             // The process dies, and what it wrote is seen and not durable.
-            self.meet(moment.disk.fork(), &model, found, || {
+            self.meet(moment.disk.fork(), &model, written, found, || {
                 line(&line(&node.history, words(plan, Some(moment))), "the process dies".to_owned())
             })?;
             for outcome in outcomes(&pending) {
                 let disk = outcome.of(&moment.disk.fork(), &pending);
-                self.meet(disk, &model, found, || {
+                self.meet(disk, &model, 0, found, || {
                     line(&line(&node.history, words(plan, Some(moment))), outcome.words(&pending))
                 })?;
             }
@@ -258,11 +261,12 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Checks a state unless it was met before.
+    /// Checks a state unless it was met before. `written`: a recovery that comes at once must find this record.
     fn meet(
         &self,
         disk: SimStorage,
         model: &Model,
+        written: u64,
         found: &mut Vec<Node>,
         history: impl Fn() -> Arc<History>,
     ) -> Result<(), Broken> {
@@ -272,7 +276,7 @@ impl Search<'_> {
         if !lock(&self.seen[shard]).insert(fingerprint) {
             return Ok(());
         }
-        let checked = std::panic::catch_unwind(|| check(&disk, model));
+        let checked = std::panic::catch_unwind(|| check(&disk, model, written));
         let checked = checked.unwrap_or_else(|_| Err("T: a panic".to_owned()));
         checked.map_err(|broken| (broken, history()))?;
         found.push(Node { fingerprint, disk, model: model.clone(), history: history() });
@@ -284,7 +288,7 @@ impl Search<'_> {
 type Broken = (String, Arc<History>);
 
 /// A state must be recovered, to what the model knows; and what a reader without the lock calls proven must survive (RD2).
-fn check(disk: &SimStorage, model: &Model) -> Result<(), String> {
+fn check(disk: &SimStorage, model: &Model, written: u64) -> Result<(), String> {
     let lost = (!disk.pending().is_empty()).then(|| disk.fork());
     if let Some(disk) = lost {
         let options = script::options(&disk).mode(RecoveryMode::Default);
@@ -302,7 +306,7 @@ fn check(disk: &SimStorage, model: &Model) -> Result<(), String> {
             }
         }
     }
-    recover(&disk.fork(), model.clone())
+    recover(&disk.fork(), Model { must: model.must.max(written), ..model.clone() })
 }
 
 fn recover(disk: &SimStorage, mut model: Model) -> Result<(), String> {

@@ -58,6 +58,8 @@ pub struct Model {
     pub records: Vec<Known>,
     /// Index of the last record that was acknowledged as synced, or handed out by a recovery.
     pub must: u64,
+    /// Index of the last record that was acknowledged as written: it is there if only the process dies.
+    pub written: u64,
     /// Highest sequence number that was ever acknowledged, handed out or flushed: none below may be given again.
     pub used_seq: u64,
     /// Per family: marked as flushed, or tried to.
@@ -68,7 +70,7 @@ pub struct Model {
 
 impl Hash for Model {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.records, self.must, self.used_seq, self.flushed, self.life).hash(state);
+        (&self.records, self.must, self.written, self.used_seq, self.flushed, self.life).hash(state);
     }
 }
 
@@ -93,6 +95,7 @@ impl Model {
     /// Everything up to `index` must be there from now on.
     pub fn acknowledge(&mut self, index: u64) {
         self.must = self.must.max(index);
+        self.written = self.written.max(index);
         let seq = self.records.iter().rev().find(|known| known.index <= index).map_or(0, |known| known.seq);
         self.used_seq = self.used_seq.max(seq);
     }

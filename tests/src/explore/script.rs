@@ -312,7 +312,10 @@ fn make(wal: &Wal, watch: &Watch, call: Call) -> Result<Result<(), Error>, Strin
     if level == Durability::Written {
         // It may be on the disk before the call returns, so the model knows it before.
         watch.model().accept(index, wal.last_seq().map_or(1, |seq| seq.get() + 1))?;
-        return Ok(wal.append_with(record, level).map(|_| ()));
+        return Ok(wal.append_with(record, level).map(|_| {
+            let mut model = watch.model();
+            model.written = model.written.max(index);
+        }));
     }
     // The ticket tells what was accepted even if the wait fails.
     let ticket = match wal.submit(record) {
