@@ -64,3 +64,21 @@ fn guarantees_name_tests_that_exist() {
         );
     }
 }
+
+/// Every row of the list of faults but 40, which waits for compression, names tests that exist.
+#[test]
+fn testing_page_names_a_test_for_every_fault() {
+    let page = read("docs/testing.md");
+    let code = sources();
+    for row in (1..=74).filter(|row| *row != 40) {
+        let line = page.lines().find(|line| line.starts_with(&format!("| {row} | ")));
+        let line = line.unwrap_or_else(|| panic!("docs/testing.md has no row {row}"));
+        let tests: Vec<&str> = line.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "row {row} names no test");
+        for name in tests {
+            // A function, or a line of the table of scenarios.
+            let exists = code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: \""));
+            assert!(exists, "docs/testing.md, row {row}: there is no test {name}");
+        }
+    }
+}
