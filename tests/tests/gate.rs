@@ -46,11 +46,11 @@ const fn layer(name: &'static str, targets: &'static [&'static str]) -> Layer {
 }
 
 const LAYERS: &[Layer] = &[
-    Layer { environment: &[("EXPLORE", "0.1")], ..layer("exploration", &["explore"]) },
+    Layer { environment: &[("EXPLORE", "0.03")], ..layer("exploration", &["explore"]) },
     Layer { environment: &[("CRASH_SEEDS", "0..500")], ..layer("lives", &["crash"]) },
     Layer { environment: &[("PROPTEST_CASES", "1000")], ..layer("model", &["model"]) },
     layer("traces", &["op_traces"]),
-    Layer { environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
+    Layer { filter: "t7", environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
     layer("format", &["format", "format_decoders", "format_golden", "format_hostile"]),
     layer("recovery", &["recovery", "faults_disk", "mended"]),
     layer("life cycle", &["lifecycle_append", "lifecycle_deletion", "lifecycle_rotation", "lifecycle_sync"]),
