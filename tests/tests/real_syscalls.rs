@@ -33,7 +33,8 @@ fn strace() -> Command {
         "this test needs strace, which is not installed"
     );
     let mut command = Command::new("strace");
-    command.args(["-f", "-o"]);
+    // cargo sets it: the loader would look in many more places, and hide the first calls of the threads.
+    command.env_remove("LD_LIBRARY_PATH").args(["-f", "-o"]);
     command
 }
 
