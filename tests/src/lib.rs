@@ -1,5 +1,5 @@
 //! What the workspace's tests share: a second decoder, logs made to order, a model of what a log has promised, the exploration, a count of
-//! allocations, and real processes.
+//! allocations, and real processes with their system calls.
 
 pub mod allocations;
 pub mod explore;
@@ -12,4 +12,5 @@ pub mod logs;
 pub mod model;
 pub mod naive;
 pub mod real;
+pub mod real_calls;
 pub mod rng;

@@ -238,7 +238,7 @@ impl Wal {
     }
 
     /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.
-    /// Later calls fail with [`Error::Closed`], or with the failure that came before.
+    /// Later calls fail with [`Error::Closed`](crate::Error::Closed), or with the failure that came before.
     ///
     /// # Errors
     /// The first failure of the log, if it had one; or the end could not be recorded, and the next open is a recovery after a crash that
