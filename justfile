@@ -45,6 +45,10 @@ interleavings N="100000":
 replay TEST SCHEDULE:
     INTERLEAVINGS_REPLAY={{SCHEDULE}} RUSTFLAGS="--cfg wal_shuttle" cargo test -p wal-interleavings --target-dir target/shuttle --test interleavings -- --nocapture --exact {{TEST}}
 
+# cargo-mutants over the codec, recovery and deletion, a part at a time: `just mutants 3/40`.
+mutants SHARD="0/40":
+    cargo mutants --shard {{SHARD}}
+
 # Random lives with many writers, of the log and of the engine: `just simulate 0..100000`.
 simulate SEEDS="0..2000":
     SIMULATE_SEEDS={{SEEDS}} SIMULATE_ENGINE_SEEDS={{SEEDS}} RUSTFLAGS="--cfg wal_shuttle" cargo test -p wal-interleavings --target-dir target/shuttle --test simulation -- --nocapture
