@@ -25,6 +25,11 @@ fn sources() -> String {
     text
 }
 
+/// Whether there is a function of that name, or a line in the table of scenarios.
+fn is_test(code: &str, name: &str) -> bool {
+    code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: \""))
+}
+
 #[test]
 fn metrics_page_lists_every_metric_and_no_other() {
     let code = read("crates/wal-manager/src/metrics.rs");
@@ -58,10 +63,7 @@ fn guarantees_name_tests_that_exist() {
         .collect();
     assert!(named.len() > 50);
     for name in named {
-        assert!(
-            code.contains(&format!("fn {name}(")),
-            "docs/guarantees.md names {name}, which does not exist"
-        );
+        assert!(is_test(&code, name), "docs/guarantees.md names {name}, which does not exist");
     }
 }
 
@@ -76,9 +78,7 @@ fn testing_page_names_a_test_for_every_fault() {
         let tests: Vec<&str> = line.rsplit(" | ").next().unwrap().split('`').skip(1).step_by(2).collect();
         assert!(!tests.is_empty(), "row {row} names no test");
         for name in tests {
-            // A function, or a line of the table of scenarios.
-            let exists = code.contains(&format!("fn {name}(")) || code.contains(&format!("    {name}: \""));
-            assert!(exists, "docs/testing.md, row {row}: there is no test {name}");
+            assert!(is_test(&code, name), "docs/testing.md, row {row}: there is no test {name}");
         }
     }
 }
