@@ -8,6 +8,11 @@ use wal_io::sim::SimStorage;
 use wal_manager::{FamilyId, Record, RecordKind, Wal};
 use wal_tests::explore::{Bounds, Generation, explore, script};
 
+/// One without damage after its scripts.
+fn generation(states: usize, calls: usize, failing_calls: Option<usize>, damaged: usize) -> Generation {
+    Generation { states, calls, failing_calls, damaged, damaged_calls: 0 }
+}
+
 #[test]
 fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
     let scale: f64 =
@@ -16,10 +21,10 @@ fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_
     let bounds = Bounds {
         threads: 2,
         generations: vec![
-            Generation { states: 1, calls: 4, failing_calls: Some(3), damaged: 0 },
-            Generation { states: times(2500.0), calls: 2, failing_calls: Some(1), damaged: times(2500.0) },
-            Generation { states: times(5000.0), calls: 1, failing_calls: Some(0), damaged: times(500.0) },
-            Generation { states: times(12000.0), calls: 0, failing_calls: None, damaged: 0 },
+            Generation { damaged_calls: 3, ..generation(1, 4, Some(3), 0) },
+            generation(times(2500.0), 2, Some(1), times(2500.0)),
+            generation(times(5000.0), 1, Some(0), times(500.0)),
+            generation(times(12000.0), 0, None, 0),
         ],
     };
     match explore(&bounds) {

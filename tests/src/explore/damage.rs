@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use wal_format::checkpoint::Slot;
 use wal_io::sim::SimStorage;
 use wal_manager::{Error, ErrorKind, Recovery, RecoveryMode};
 
@@ -132,6 +133,25 @@ pub fn damage(disk: &SimStorage, model: &Model) -> Result<u64, (String, String)>
         judge(&disk, model, &damage, proven, must_tell).map_err(|broken| (damage.to_string(), broken))?;
     }
     Ok(count)
+}
+
+/// Lets each slot of CHECKPOINT rot in turn, after calls that went well: the other one says the same, so that nothing is missed (CK1, CK3).
+///
+/// # Errors
+/// What was done, and the rule that was broken.
+pub fn rotten_slot(disk: &SimStorage, model: &Model) -> Result<(), (String, String)> {
+    for slot in Slot::BOTH {
+        let disk = disk.fork().crash_all_kept();
+        let at = usize::try_from(slot.offset()).expect("small") + 20;
+        let damage = Damage::Flip("CHECKPOINT".to_owned(), at);
+        damage.apply(&disk);
+        let recovered = options(&disk)
+            .recover()
+            .map_err(|error| format!("CK3: the other slot does not do: {error}"))
+            .and_then(|recovery| hand_out(&recovery, &mut model.clone()));
+        recovered.map_err(|broken| (damage.to_string(), broken))?;
+    }
+    Ok(())
 }
 
 /// Whether there must be an error, whatever else is left.
@@ -273,7 +293,6 @@ fn live(files: &BTreeMap<String, Vec<u8>>, checkpoint: &naive::Checkpoint) -> Ve
 
 /// CHECKPOINT as it is when a directory is new.
 fn checkpoint_before_first_log() -> Vec<u8> {
-    use wal_format::checkpoint::Slot;
     use wal_manager::{Checkpoint, WalId};
     let content = Checkpoint::new(WalId::from_bytes([7; 16]));
     let mut bytes = Vec::new();

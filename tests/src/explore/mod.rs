@@ -46,6 +46,8 @@ pub struct Generation {
     pub failing_calls: Option<usize>,
     /// Of how many states the files are damaged, to see that damage is told.
     pub damaged: usize,
+    /// Longest script after which, all being well, they are damaged too.
+    pub damaged_calls: usize,
 }
 
 /// What was done.
@@ -201,9 +203,7 @@ impl Search<'_> {
         found: &mut Vec<Node>,
     ) -> Result<(), Broken> {
         if at < generation.damaged {
-            let damaged = damage::damage(&node.disk, &node.model);
-            let count = damaged.map_err(|(what, broken)| (broken, line(&node.history, what)))?;
-            self.damaged.fetch_add(count, Ordering::Relaxed);
+            self.damage(&node.disk, &node.model, &node.history)?;
         }
         if at >= generation.states {
             return Ok(());
@@ -212,6 +212,12 @@ impl Search<'_> {
             let plan = Plan { calls: &calls, record: true, fail: None, garbage: false };
             let life = self.lead(node, plan)?;
             self.cut(node, plan, &life.moments, found)?;
+            if let (true, Some(end)) = (calls.len() <= generation.damaged_calls, life.moments.last()) {
+                let history = line(&node.history, words(plan, None));
+                self.damage(&end.disk, &end.model, &history)?;
+                let rotten = damage::rotten_slot(&end.disk, &end.model);
+                rotten.map_err(|(what, broken)| (broken, line(&history, what)))?;
+            }
             if generation.failing_calls.is_none_or(|longest| calls.len() > longest) {
                 continue;
             }
@@ -222,6 +228,13 @@ impl Search<'_> {
                 self.cut(node, plan, &life.moments, found)?;
             }
         }
+        Ok(())
+    }
+
+    fn damage(&self, disk: &SimStorage, model: &Model, history: &Arc<History>) -> Result<(), Broken> {
+        let damaged = damage::damage(disk, model);
+        let count = damaged.map_err(|(what, broken)| (broken, line(history, what)))?;
+        self.damaged.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 
