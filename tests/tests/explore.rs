@@ -42,10 +42,15 @@ fn rd1_f22_a_reader_that_a_writer_overtakes_at_any_operation_reports_no_damage()
     let append = |wal: &Wal| {
         wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
     };
-    let works: [(&str, Work); 4] = [
+    let works: [(&str, Work); 5] = [
         ("delete", |wal| drop(wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap())),
         ("append", append),
         ("rotate", |wal| drop(wal.rotate().unwrap())),
+        ("append, rotate and append", |wal| {
+            wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
+            wal.rotate().unwrap();
+            wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
+        }),
         ("rotate, append and delete", |wal| {
             wal.rotate().unwrap();
             wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
@@ -53,41 +58,54 @@ fn rd1_f22_a_reader_that_a_writer_overtakes_at_any_operation_reports_no_damage()
         }),
     ];
     for (name, work) in works {
-        for operation in 0.. {
-            let disk = SimStorage::new();
-            let recovery = script::options(&disk).recover().unwrap();
-            let (wal, _) = recovery.finish_without_replay().unwrap();
-            for _ in 0..3 {
-                append(&wal);
-                append(&wal);
-                wal.rotate().unwrap();
-            }
+        for half_rotated in [false, true] {
+            overtake(name, work, half_rotated);
+        }
+    }
+}
+
+/// Lets the writer do its work before each operation of the reader in turn. `half_rotated`: the next log is recorded and not yet used.
+fn overtake(name: &str, work: fn(&Wal), half_rotated: bool) {
+    let append = |wal: &Wal| {
+        wal.append(Record::new(RecordKind::new(1).unwrap(), b"more")).unwrap();
+    };
+    for operation in 0.. {
+        let disk = SimStorage::new();
+        let recovery = script::options(&disk).recover().unwrap();
+        let (wal, _) = recovery.finish_without_replay().unwrap();
+        for _ in 0..3 {
             append(&wal);
             append(&wal);
-            let (seen, wal) = (AtomicU64::new(0), Arc::new(wal));
-            let writer = Arc::clone(&wal);
-            disk.before_each(Arc::new(move |_| {
-                // The writer's own operations are counted too and come later than its turn.
-                if seen.fetch_add(1, Ordering::Relaxed) == operation {
-                    work(&writer);
-                }
-            }));
-            let inspected = script::options(&disk).inspect();
-            let records =
-                inspected.and_then(|inspection| inspection.records().collect::<Result<Vec<_>, _>>());
-            let done = disk.counts().values().sum::<u64>();
-            disk.before_each(Arc::new(|_| ()));
-            let records = match records {
-                Ok(records) => records,
-                // A log that was deleted after the reader had opened it stays readable; one that it had not opened yet is gone.
-                Err(error) => panic!("{name} before operation {operation} of the reader: {error}"),
-            };
-            let indices: Vec<u64> = records.iter().map(|record| record.index.get()).collect();
-            assert!(indices.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{name} {operation}: {indices:?}");
-            assert!(indices.last().is_some_and(|last| *last >= 8), "{name} {operation}: {indices:?}");
-            if operation > done {
-                break;
+            wal.rotate().unwrap();
+        }
+        append(&wal);
+        append(&wal);
+        if half_rotated {
+            disk.fail("fail syncdata #2 of CHECKPOINT with EIO".parse().unwrap());
+            wal.rotate().unwrap_err();
+        }
+        let (seen, wal) = (AtomicU64::new(0), Arc::new(wal));
+        let writer = Arc::clone(&wal);
+        disk.before_each(Arc::new(move |_| {
+            // The writer's own operations are counted too and come later than its turn.
+            if seen.fetch_add(1, Ordering::Relaxed) == operation {
+                work(&writer);
             }
+        }));
+        let inspected = script::options(&disk).inspect();
+        let records = inspected.and_then(|inspection| inspection.records().collect::<Result<Vec<_>, _>>());
+        let done = disk.counts().values().sum::<u64>();
+        disk.before_each(Arc::new(|_| ()));
+        let records = match records {
+            Ok(records) => records,
+            // A log that was deleted after the reader had opened it stays readable; one that it had not opened yet is gone.
+            Err(error) => panic!("{name} before operation {operation} of the reader: {error}"),
+        };
+        let indices: Vec<u64> = records.iter().map(|record| record.index.get()).collect();
+        assert!(indices.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{name} {operation}: {indices:?}");
+        assert!(indices.last().is_some_and(|last| *last >= 8), "{name} {operation}: {indices:?}");
+        if operation > done {
+            break;
         }
     }
 }

@@ -81,7 +81,13 @@ fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
     for _ in 0..ATTEMPTS_MAX {
         let seen = match look(storage, options) {
             // Deleted between the listing and the reading.
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound && is_log(&error) => continue,
+            Err(Error::Io(error))
+                if error.kind() == io::ErrorKind::NotFound
+                    && is_log(&error)
+                    && !seeded_bug!(NoSecondLook) =>
+            {
+                continue;
+            }
             seen => seen?,
         };
         let first = seen.plan.findings.first().cloned();

@@ -161,7 +161,7 @@ bugs! {
     /// Replay skips a record of which one family is flushed.
     ReplaySkipsTooMuch "V11",
     // Readers without the lock.
-    /// A reader does not look twice before it reports damage.
+    /// A reader does not look twice before it reports damage or a log that is missing.
     NoSecondLook "RD1",
     /// A reader calls proven what only the cache shows.
     UnprovenCalledProven "RD2",
