@@ -69,8 +69,86 @@ const LAYERS: &[Layer] = &[
     },
 ];
 
-/// Who answers for which bug.
-const ANSWERS: &[(Bug, &str)] = &[];
+/// Which layer answers for which bugs. What breaks a rule of the protocol is found by the exploration at least.
+const ANSWERS: &[(&str, &[Bug])] = &[
+    (
+        "exploration",
+        &[
+            Bug::AckWithoutSync,
+            Bug::AckBeforeSync,
+            Bug::PromiseOfWritten,
+            Bug::PromiseAlways,
+            Bug::SyncRetried,
+            Bug::FailureIgnored,
+            Bug::FailureNotSticky,
+            Bug::DrainWithoutSync,
+            Bug::SealBeforeData,
+            Bug::SealNotSynced,
+            Bug::CleanEndBeforeSeal,
+            Bug::SealFailurePoisons,
+            Bug::PreparedTooEarly,
+            Bug::PreparedNotRecorded,
+            Bug::NextNameNotSynced,
+            Bug::UnlinkBeforeFloor,
+            Bug::DeletesFrontier,
+            Bug::DeletesUnflushed,
+            Bug::SlotsWithoutSyncBetween,
+            Bug::OtherSlotAfterFailure,
+            Bug::OneSlotOnly,
+            Bug::SlotNotWrittenAgain,
+            Bug::OlderSlotBelieved,
+            Bug::NextIndexOfAccepted,
+            Bug::CheckpointNameNotSynced,
+            Bug::ParentsNotSynced,
+            Bug::ContinuesFromCheckpoint,
+            Bug::BehindCheckpointIgnored,
+            Bug::MissingIgnored,
+            Bug::UnknownEpochBelieved,
+            Bug::ChainByNumber,
+            Bug::NumberFromDiskOnly,
+            Bug::PredecessorIsNewest,
+            Bug::EpochBeforeNewLog,
+            Bug::NewLogNotSynced,
+            Bug::NewLogNameNotSynced,
+            Bug::RemovesBeforeCommit,
+            Bug::LeftoverPromiseIgnored,
+            Bug::TailNotWrittenAgain,
+            Bug::LeftoverReused,
+            Bug::HeaderlessPromiseIgnored,
+            Bug::DamageIsTorn,
+            Bug::TornIsDamage,
+            Bug::SkipsHoles,
+            Bug::ReadErrorIsEnd,
+            Bug::SequenceFloorForgotten,
+            Bug::ReplaySkipsTooMuch,
+            Bug::NoSecondLook,
+            Bug::UnprovenCalledProven,
+        ],
+    ),
+    ("lives", &[Bug::TailNotWrittenAgain, Bug::NewLogNotSynced]),
+    ("model", &[Bug::SequenceNotChecked, Bug::FamiliesForgotten, Bug::UnprovenCalledProven]),
+    ("traces", &[Bug::PromiseNever, Bug::SealNotSynced, Bug::SlotNotWrittenAgain]),
+    ("sweep", &[Bug::DamageIsTorn, Bug::HeaderlessPromiseIgnored]),
+    (
+        "format",
+        &[
+            Bug::LengthNotCovered,
+            Bug::TypeNotCovered,
+            Bug::OffsetNotCovered,
+            Bug::NumberNotCovered,
+            Bug::IdentityNotCovered,
+        ],
+    ),
+    ("recovery", &[Bug::AckWithoutSync]),
+    ("life cycle", &[Bug::SequenceNotChecked]),
+    ("fuzz smoke", &[Bug::LengthNotCovered]),
+    ("interleavings", &[Bug::WakesOne, Bug::ExclusiveWakesNobody, Bug::PanicLeavesWaiters]),
+    ("simulation", &[Bug::AckOfNextGroup, Bug::ReadErrorIsEnd]),
+];
+
+fn answers(layer: &Layer, bug: Bug) -> bool {
+    ANSWERS.iter().any(|(name, bugs)| *name == layer.name && bugs.contains(&bug))
+}
 
 /// How a layer took a bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,7 +256,7 @@ fn t10_every_seeded_bug_is_caught_by_the_layer_that_answers_for_it() {
         .iter()
         .filter(|bug| chosen(bug))
         .flat_map(|bug| LAYERS.iter().map(move |layer| (*bug, layer)))
-        .filter(|(bug, layer)| all || ANSWERS.contains(&(*bug, layer.name)))
+        .filter(|(bug, layer)| all || answers(layer, *bug))
         .collect();
     let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -227,13 +305,12 @@ fn print_table(done: &[(Bug, &str, Outcome, f32)]) {
 #[test]
 fn t10_each_seeded_bug_has_a_layer_and_each_layer_has_bugs() {
     for bug in Bug::ALL {
-        let answers = ANSWERS.iter().filter(|(other, _)| other == bug).count();
-        assert!(answers > 0, "nobody answers for {}", bug.name());
+        assert!(LAYERS.iter().any(|layer| answers(layer, *bug)), "nobody answers for {}", bug.name());
     }
     for layer in LAYERS {
-        assert!(ANSWERS.iter().any(|(_, name)| *name == layer.name), "{} answers for nothing", layer.name);
+        assert!(Bug::ALL.iter().any(|bug| answers(layer, *bug)), "{} answers for nothing", layer.name);
     }
-    for (bug, name) in ANSWERS {
-        assert!(LAYERS.iter().any(|layer| layer.name == *name), "{}: there is no layer {name}", bug.name());
+    for (name, _) in ANSWERS {
+        assert!(LAYERS.iter().any(|layer| layer.name == *name), "there is no layer {name}");
     }
 }
