@@ -25,6 +25,7 @@ mod error;
 pub mod fs;
 pub mod mem;
 mod names;
+pub mod probe;
 pub mod sim;
 pub mod storage;
 
