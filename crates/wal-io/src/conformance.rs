@@ -9,16 +9,17 @@
 //! assert!(violations.is_empty(), "{violations:#?}");
 //! ```
 //!
-//! The rules are about what one process sees. That synced bytes survive a power cut no such check can show; what the traits
-//! of [`storage`](crate::storage) demand of that is for the backend to keep. Nor can it provoke what a healthy system does not
-//! do: interrupted calls, short writes, symlinks.
+//! These rules are about what one process sees. That synced bytes survive a power cut [`check_durable`] shows for a backend that can lose
+//! things on request; for any other, what the traits of [`storage`](crate::storage) demand of that is for the backend to keep. Nor can they
+//! provoke what a healthy system does not do: interrupted calls, short writes, symlinks.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::thread;
 
-use crate::{EntryKind, IoError, Source, Storage};
+use crate::{Access, EntryKind, IoError, Sink, Source, Storage};
 
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,80 @@ pub fn check_all<S: Storage>(new: impl Fn() -> S) -> Vec<Violation> {
     broken.collect()
 }
 
+/// Checks that what was synced survives: each rule on an empty directory that `new` makes and whose own name is durable; `crash` returns what
+/// is left of it when everything is lost that may be.
+#[must_use]
+pub fn check_durable<S: Storage>(new: impl Fn() -> S, crash: impl Fn(S) -> S) -> Vec<Violation> {
+    let accesses = [Access::Cached, Access::Direct];
+    let cases = DURABLE_RULES.iter().flat_map(|rule| accesses.map(|access| (rule, access)));
+    let broken = cases.filter_map(|((rule, write), access)| {
+        let check = || -> Checked {
+            let storage = new();
+            let expected = match storage.create_with("a", access) {
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+                sink => {
+                    storage.sync_dir()?;
+                    write(&*sink?)?
+                }
+            };
+            starts_with(&read(&crash(storage), "a")?, &expected)
+        };
+        let what = check().err()?.0;
+        Some(Violation { rule, what: format!("{access:?}: {what}") })
+    });
+    broken.collect()
+}
+
+/// Writes to an empty file and tells what must survive.
+type Write = fn(&dyn Sink) -> Result<Vec<u8>, Broken>;
+
+/// Each rule of durability with its words.
+const DURABLE_RULES: [(&str, Write); 5] = [
+    ("synced bytes survive", synced_bytes_survive),
+    ("what is written and synced in one survives", write_synced_survives),
+    ("what is written and synced in one covers what was written before", write_synced_covers),
+    ("what is written and synced in one leaves what was synced before", write_synced_leaves),
+    ("synced zeros survive", filled_zeros_survive),
+];
+
+fn synced_bytes_survive(sink: &dyn Sink) -> Result<Vec<u8>, Broken> {
+    sink.write_at(0, &[1; 700])?;
+    sink.write_at(700, &[2; 2_000])?;
+    sink.sync_data()?;
+    Ok([[1; 700].as_slice(), &[2; 2_000]].concat())
+}
+
+fn write_synced_survives(sink: &dyn Sink) -> Result<Vec<u8>, Broken> {
+    sink.write_synced_at(0, &[1; 5_000])?;
+    Ok(vec![1; 5_000])
+}
+
+fn write_synced_covers(sink: &dyn Sink) -> Result<Vec<u8>, Broken> {
+    // In a block of its own, so that no tail takes it along.
+    sink.write_at(0, &[1; 64 * 1024])?;
+    sink.write_synced_at(64 * 1024, &[2; 100])?;
+    Ok([[1; 64 * 1024].as_slice(), &[2; 100]].concat())
+}
+
+fn write_synced_leaves(sink: &dyn Sink) -> Result<Vec<u8>, Broken> {
+    let mut expected = Vec::new();
+    for (number, length) in (1_u8..).zip([10, 1_000, 3, 6_000, 1]) {
+        let bytes = vec![number; length];
+        sink.write_synced_at(expected.len() as u64, &bytes)?;
+        expected.extend(bytes);
+    }
+    // Whatever becomes of this.
+    sink.write_at(expected.len() as u64, b"not synced")?;
+    Ok(expected)
+}
+
+fn filled_zeros_survive(sink: &dyn Sink) -> Result<Vec<u8>, Broken> {
+    sink.fill(10_000)?;
+    sink.sync_all()?;
+    sink.write_synced_at(0, b"overwrites")?;
+    Ok([b"overwrites".as_slice(), &[0; 9_990]].concat())
+}
+
 /// What happened instead.
 struct Broken(String);
 
@@ -72,7 +147,7 @@ macro_rules! holds {
 type Check = fn(&dyn Storage) -> Checked;
 
 /// Each rule with its words.
-const RULES: [(&str, Check); 25] = [
+const RULES: [(&str, Check); 32] = [
     ("a new directory is empty", new_is_empty),
     ("only plain file names are taken", names_are_checked),
     ("any plain file name is taken", odd_names_are_taken),
@@ -91,6 +166,13 @@ const RULES: [(&str, Check); 25] = [
     ("offsets beyond every file are refused", far_offsets_are_refused),
     ("preallocate makes a file longer, with zeros", preallocate_grows),
     ("preallocate never cuts or changes bytes", preallocate_keeps),
+    ("to write and sync in one writes the same", write_synced_writes),
+    ("fill makes a file longer, with zeros", fill_grows),
+    ("fill never cuts or changes bytes", fill_keeps),
+    ("direct access is given, or refused without a trace", direct_is_given_or_refused),
+    ("a direct file holds what was written, then zeros", direct_holds_what_was_written),
+    ("a direct file keeps the bytes in front", direct_keeps_what_is_in_front),
+    ("a direct file that was filled is written over", direct_overwrites_zeros),
     ("syncs succeed also with nothing to sync", syncs_of_nothing_succeed),
     ("rename replaces", rename_replaces),
     ("a replaced file lives as long as its handles", replaced_files_live_on),
@@ -324,6 +406,7 @@ fn far_offsets_are_refused(storage: &dyn Storage) -> Checked {
         holds!(place == Some(offset), "a write at {offset}: {result:?}");
     }
     holds!(sink.preallocate(u64::MAX).is_err(), "the largest length was reserved");
+    holds!(sink.fill(u64::MAX).is_err(), "the largest length was filled");
     reads(storage, "a", b"bytes")
 }
 
@@ -346,6 +429,150 @@ fn preallocate_keeps(storage: &dyn Storage) -> Checked {
     reads(storage, "a", b"kept")?;
     sink.preallocate(8)?;
     reads(storage, "a", b"kept\0\0\0\0")
+}
+
+fn write_synced_writes(storage: &dyn Storage) -> Checked {
+    let sink = storage.create("a")?;
+    sink.write_synced_at(0, b"0123456789")?;
+    sink.write_synced_at(4, b"xyz")?;
+    sink.write_synced_at(20, b"")?;
+    sink.write_synced_at(10, b"!")?;
+    reads(storage, "a", b"0123xyz789!")
+}
+
+fn fill_grows(storage: &dyn Storage) -> Checked {
+    let sink = storage.create("a")?;
+    sink.fill(100_000)?;
+    reads(storage, "a", &[0; 100_000])?;
+    sink.write_at(99_999, b"x")?;
+    sink.fill(100_002)?;
+    let mut expected = vec![0; 100_002];
+    expected.splice(99_999..100_000, *b"x");
+    reads(storage, "a", &expected)
+}
+
+fn fill_keeps(storage: &dyn Storage) -> Checked {
+    let sink = storage.create("a")?;
+    sink.fill(0)?;
+    reads(storage, "a", b"")?;
+    sink.write_at(0, b"kept")?;
+    for length in [0, 2, 4] {
+        sink.fill(length)?;
+    }
+    reads(storage, "a", b"kept")?;
+    sink.fill(8)?;
+    reads(storage, "a", b"kept\0\0\0\0")
+}
+
+/// A sink past the cache; `None` where there is no such thing.
+fn direct(storage: &dyn Storage, name: &str, new: bool) -> Result<Option<Arc<dyn Sink>>, Broken> {
+    let opened = if new {
+        storage.create_with(name, Access::Direct)
+    } else {
+        storage.open_sink_with(name, Access::Direct)
+    };
+    match opened {
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        sink => Ok(Some(sink?)),
+    }
+}
+
+/// Starts with these bytes, and then there are only zeros, up to a multiple of the block at most.
+fn reads_rounded(storage: &dyn Storage, sink: &dyn Sink, expected: &[u8]) -> Checked {
+    let found = read(storage, "a")?;
+    let block = usize::try_from(sink.block_bytes()).unwrap_or(usize::MAX);
+    let most = expected.len().checked_next_multiple_of(block).unwrap_or(usize::MAX);
+    holds!(found.len() <= most, "{} bytes instead of {most} at most", found.len());
+    starts_with(&found, expected)?;
+    let (_, behind) = found.split_at(expected.len());
+    holds!(behind.iter().all(|byte| *byte == 0), "behind the bytes there are others than zeros");
+    Ok(())
+}
+
+fn starts_with(found: &[u8], expected: &[u8]) -> Checked {
+    holds!(found.len() >= expected.len(), "{} bytes instead of {}", found.len(), expected.len());
+    let (start, _) = found.split_at(expected.len());
+    same(start, expected)
+}
+
+fn direct_is_given_or_refused(storage: &dyn Storage) -> Checked {
+    let refused = kind(storage.open_sink_with("a", Access::Direct));
+    holds!(refused == Some(ErrorKind::NotFound), "open_sink of what is absent: {refused:?}");
+    let Some(sink) = direct(storage, "a", true)? else {
+        is_named(storage, &[])?;
+        put(storage, "a", b"bytes")?;
+        holds!(direct(storage, "a", false)?.is_none(), "opened where it cannot be created");
+        return reads(storage, "a", b"bytes");
+    };
+    let block = sink.block_bytes();
+    holds!(block.is_power_of_two(), "blocks of {block} bytes");
+    let refused = kind(storage.create_with("a", Access::Direct));
+    holds!(refused == Some(ErrorKind::AlreadyExists), "{refused:?}");
+    for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+        for result in [sink.write_at(offset, b"xyz"), sink.write_synced_at(offset, b"xyz")] {
+            let place = result.as_ref().err().and_then(IoError::offset);
+            holds!(place == Some(offset), "a write at {offset}: {result:?}");
+        }
+    }
+    holds!(sink.fill(u64::MAX).is_err(), "the largest length was filled");
+    reads(storage, "a", b"")
+}
+
+fn direct_holds_what_was_written(storage: &dyn Storage) -> Checked {
+    let Some(sink) = direct(storage, "a", true)? else { return Ok(()) };
+    let mut expected = Vec::new();
+    let lengths = [1, 6, 4_089, 4_096, 1, 512, 10_000, 3, 0, 70_000, 1_024, 2_500_000, 9];
+    for (number, length) in (1_u8..).zip(lengths) {
+        let (offset, bytes) = (expected.len() as u64, vec![number; length]);
+        if number % 3 == 0 { sink.write_at(offset, &bytes) } else { sink.write_synced_at(offset, &bytes) }?;
+        expected.extend(bytes);
+        reads_rounded(storage, &*sink, &expected)?;
+    }
+    // Not in ascending order, and with a gap.
+    let end = expected.len() as u64;
+    for (offset, bytes) in [(5_000, [101; 300]), (4_000, [102; 300]), (end + 9_999, [103; 300])] {
+        sink.write_at(offset, &bytes)?;
+        let place = usize::try_from(offset).unwrap_or(usize::MAX);
+        expected.resize(expected.len().max(place + bytes.len()), 0);
+        expected.splice(place..place + bytes.len(), bytes);
+        reads_rounded(storage, &*sink, &expected)?;
+    }
+    Ok(())
+}
+
+fn direct_keeps_what_is_in_front(storage: &dyn Storage) -> Checked {
+    for length in [10, 511, 5_000] {
+        let mut expected = vec![b'k'; length];
+        put(storage, "a", &expected)?;
+        let Some(sink) = direct(storage, "a", false)? else { return Ok(()) };
+        sink.write_at(length as u64, b"more")?;
+        expected.extend(b"more");
+        reads_rounded(storage, &*sink, &expected)?;
+        sink.write_synced_at(expected.len() as u64, b"!")?;
+        expected.extend(b"!");
+        reads_rounded(storage, &*sink, &expected)?;
+        storage.unlink("a")?;
+    }
+    Ok(())
+}
+
+fn direct_overwrites_zeros(storage: &dyn Storage) -> Checked {
+    put(storage, "a", b"old")?;
+    let Some(sink) = direct(storage, "a", false)? else { return Ok(()) };
+    sink.fill(50_000)?;
+    let mut expected = b"old".to_vec();
+    expected.resize(50_000, 0);
+    reads_rounded(storage, &*sink, &expected)?;
+    let mut end = 3;
+    for (number, length) in (1_u8..).zip([7, 5_000, 1, 600]) {
+        let bytes = vec![number; length];
+        sink.write_synced_at(end as u64, &bytes)?;
+        expected.splice(end..end + length, bytes);
+        end += length;
+        sink.fill(1_000)?;
+        reads_rounded(storage, &*sink, &expected)?;
+    }
+    Ok(())
 }
 
 fn syncs_of_nothing_succeed(storage: &dyn Storage) -> Checked {

@@ -14,14 +14,20 @@
 //! **Architecture invariant:** `unsafe` stands in one module, `fs/fork.rs`, and nowhere else.
 #![deny(unsafe_code)]
 
+// First: what follows uses its macro.
+#[macro_use]
+mod seeded;
+
+mod blocks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
 pub mod fs;
 pub mod mem;
 mod names;
+pub mod probe;
 pub mod sim;
 pub mod storage;
 
 pub use error::{IoError, Operation};
-pub use storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+pub use storage::{Access, Entry, EntryKind, Lock, Sink, Source, Storage};

@@ -6,15 +6,27 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::{RULES, check_all};
+use super::{DURABLE_RULES, RULES, check_all, check_durable};
 use crate::fs::FsStorage;
 use crate::mem::MemStorage;
 use crate::sim::{Fault, SimOptions, SimStorage};
-use crate::{Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
+use crate::{Access, Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
 
 #[test]
 fn i7_fs_conforms() {
     let outer = tempfile::tempdir().unwrap();
+    let number = Cell::new(0);
+    let violations = check_all(|| {
+        number.set(number.get() + 1);
+        FsStorage::create(outer.path().join(number.get().to_string())).unwrap()
+    });
+    assert_eq!(violations, []);
+}
+
+/// The directory of temporary files may have no direct I/O, and then it is refused; that in which we are built has it.
+#[test]
+fn i7_fs_conforms_past_the_cache() {
+    let outer = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let number = Cell::new(0);
     let violations = check_all(|| {
         number.set(number.get() + 1);
@@ -79,6 +91,16 @@ enum Defect {
     LocksAreOfNames,
     PanicsInThreads,
     Reorders,
+    WriteSyncedOnlySyncs,
+    FillIsIgnored,
+    FillsOnes,
+    FillsFromTheStart,
+    RefusesDirectLate,
+    BlocksOfThree,
+    DirectForgetsTheTail,
+    DirectLeavesPadding,
+    DirectOpensForget,
+    DirectFillsForget,
 }
 
 /// A good backend with one defect.
@@ -103,9 +125,13 @@ impl Broken {
     }
 
     fn file(&self, name: &str) -> Result<BrokenFile, IoError> {
+        self.file_with(name, Access::Cached)
+    }
+
+    fn file_with(&self, name: &str, access: Access) -> Result<BrokenFile, IoError> {
         let (sink, source) = (self.inner.open_sink(name)?, self.inner.open_source(name)?);
         let snapshot = bytes_of(&*source);
-        Ok(BrokenFile { sink, source, snapshot, buffered: Mutex::default(), defect: self.defect })
+        Ok(BrokenFile { sink, source, snapshot, buffered: Mutex::default(), defect: self.defect, access })
     }
 }
 
@@ -131,7 +157,7 @@ impl Storage for Broken {
         Ok(entries)
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
         if self.is(Defect::RefusesSpaces) && name.contains(' ') {
             return Err(IoError::new(Operation::Create, name, io::ErrorKind::InvalidInput.into()));
         }
@@ -140,14 +166,17 @@ impl Storage for Broken {
         }
         let name = if self.is(Defect::TakesDots) && name == ".." { "dots" } else { name };
         self.inner.create(name)?;
-        Ok(Arc::new(self.file(name)?))
+        if self.is(Defect::RefusesDirectLate) && access == Access::Direct {
+            return Err(IoError::new(Operation::Create, name, io::ErrorKind::Unsupported.into()));
+        }
+        Ok(Arc::new(self.file_with(name, access)?))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
         if self.is(Defect::CreatesOnOpen) {
             let _ = self.inner.create(name);
         }
-        let file = self.file(name)?;
+        let file = self.file_with(name, access)?;
         if self.is(Defect::OpensTruncate) {
             self.inner.unlink(name)?;
             self.inner.create(name)?;
@@ -246,6 +275,7 @@ struct BrokenFile {
     snapshot: Vec<u8>,
     buffered: Mutex<Vec<(u64, Vec<u8>)>>,
     defect: Defect,
+    access: Access,
 }
 
 impl Drop for BrokenFile {
@@ -255,6 +285,10 @@ impl Drop for BrokenFile {
 }
 
 impl BrokenFile {
+    fn is_direct(&self) -> bool {
+        self.access == Access::Direct
+    }
+
     fn flush(&self) {
         for (offset, bytes) in self.buffered.lock().unwrap().drain(..) {
             let _ = self.sink.write_at(offset, &bytes);
@@ -282,6 +316,17 @@ impl Sink for BrokenFile {
                 return Ok(());
             }
             Defect::WrapsOffsets => return self.sink.write_at(offset % (1 << 20), bytes),
+            Defect::DirectForgetsTheTail if self.is_direct() && offset > 0 && length < 1 << 20 => {
+                // The bytes in front of it, up to the block's start.
+                let front = offset % 512;
+                self.sink.write_at(offset - front, &vec![0; usize::try_from(front).unwrap()])?;
+            }
+            Defect::DirectLeavesPadding if self.is_direct() && offset < 1 << 30 => {
+                self.sink.write_at(offset + bytes.len() as u64, b"left")?;
+            }
+            Defect::DirectOpensForget if self.is_direct() && !self.snapshot.is_empty() => {
+                self.sink.write_at(0, &vec![0; self.snapshot.len()])?;
+            }
             // Every other write goes a byte too far when threads are at work.
             Defect::Reorders if std::thread::current().name().is_none() => {
                 return self.sink.write_at(offset + 1, bytes);
@@ -314,6 +359,35 @@ impl Sink for BrokenFile {
             _ => {}
         }
         self.sink.preallocate(length)
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        if self.defect != Defect::WriteSyncedOnlySyncs {
+            self.write_at(offset, bytes)?;
+        }
+        self.sync_data()
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        let now = self.source.length()?;
+        match self.defect {
+            Defect::FillIsIgnored if length < 1 << 30 => return Ok(()),
+            Defect::FillsOnes if length > now && length < 1 << 30 => {
+                return self.sink.write_at(now, &vec![1; usize::try_from(length - now).unwrap()]);
+            }
+            Defect::FillsFromTheStart if length < 1 << 30 => {
+                self.sink.write_at(0, &vec![0; usize::try_from(length).unwrap()])?;
+            }
+            Defect::DirectFillsForget if self.is_direct() && length < 1 << 30 => {
+                self.sink.write_at(0, &[0; 3])?;
+            }
+            _ => {}
+        }
+        self.sink.fill(length)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        if self.defect == Defect::BlocksOfThree { 3 } else { self.sink.block_bytes() }
     }
 }
 
@@ -376,6 +450,16 @@ fn i7_each_rule_notices_its_defect() {
         (LocksAreOfNames, "a lock is the file's, and leaves its bytes alone"),
         (PanicsInThreads, "threads may share everything"),
         (Reorders, "threads may share everything"),
+        (WriteSyncedOnlySyncs, "to write and sync in one writes the same"),
+        (FillIsIgnored, "fill makes a file longer, with zeros"),
+        (FillsOnes, "fill makes a file longer, with zeros"),
+        (FillsFromTheStart, "fill never cuts or changes bytes"),
+        (RefusesDirectLate, "direct access is given, or refused without a trace"),
+        (BlocksOfThree, "direct access is given, or refused without a trace"),
+        (DirectForgetsTheTail, "a direct file holds what was written, then zeros"),
+        (DirectLeavesPadding, "a direct file holds what was written, then zeros"),
+        (DirectOpensForget, "a direct file keeps the bytes in front"),
+        (DirectFillsForget, "a direct file that was filled is written over"),
     ];
     for (defect, rule) in defects {
         let violations = check_all(|| Broken::new(defect));
@@ -383,4 +467,135 @@ fn i7_each_rule_notices_its_defect() {
     }
     let noticed: BTreeSet<&str> = defects.iter().map(|(_, rule)| *rule).collect();
     assert_eq!(noticed.len(), RULES.len(), "a rule without a defect");
+}
+
+/// A crashable disk whose name is durable.
+fn published(options: SimOptions) -> SimStorage {
+    let disk = SimStorage::with_options(options);
+    disk.sync_parents().unwrap();
+    disk
+}
+
+#[test]
+fn i7_sim_keeps_what_was_synced() {
+    let cruel = SimOptions { tear: true, failed_sync_seed: Some(1), ..SimOptions::default() };
+    for options in [SimOptions::default(), SimOptions::ext4(), cruel] {
+        assert_eq!(check_durable(|| published(options), |disk| disk.crash_all_lost()), []);
+        for seed in 0..200 {
+            assert_eq!(check_durable(|| published(options), |disk| disk.crash(seed)), []);
+        }
+    }
+}
+
+/// A crashable disk whose sinks do not sync what they say.
+#[derive(Debug)]
+struct Unsynced(SimStorage, Skips);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skips {
+    Sync,
+    WriteSynced,
+    WhatWasBefore,
+    TheTail,
+    Fills,
+}
+
+impl Storage for Unsynced {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        self.0.list()
+    }
+
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(UnsyncedFile(self.0.create_with(name, access)?, self.0.clone(), self.1)))
+    }
+
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.0.open_sink_with(name, access)
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        self.0.open_source(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        self.0.rename(from, to)
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        self.0.unlink(name)
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        self.0.sync_dir()
+    }
+
+    fn sync_parents(&self) -> Result<(), IoError> {
+        self.0.sync_parents()
+    }
+
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        self.0.lock(name)
+    }
+}
+
+#[derive(Debug)]
+struct UnsyncedFile(Arc<dyn Sink>, SimStorage, Skips);
+
+impl Sink for UnsyncedFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.0.write_at(offset, bytes)
+    }
+
+    fn sync_data(&self) -> Result<(), IoError> {
+        if self.2 == Skips::Sync { Ok(()) } else { self.0.sync_data() }
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        match self.2 {
+            Skips::WriteSynced => self.0.write_at(offset, bytes),
+            Skips::WhatWasBefore if offset > 60_000 => {
+                // Another handle knows nothing of what this one has written.
+                self.1.open_sink_with("a", Access::Direct)?.write_synced_at(offset, bytes)
+            }
+            Skips::TheTail if offset > 10 => {
+                let front = usize::try_from(offset % 512).unwrap();
+                let bytes = [vec![0; front].as_slice(), bytes].concat();
+                self.0.write_synced_at(offset - front as u64, &bytes)
+            }
+            _ => self.0.write_synced_at(offset, bytes),
+        }
+    }
+
+    fn sync_all(&self) -> Result<(), IoError> {
+        self.0.sync_all()
+    }
+
+    fn preallocate(&self, length: u64) -> Result<(), IoError> {
+        self.0.preallocate(length)
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        if self.2 == Skips::Fills { Ok(()) } else { self.0.fill(length) }
+    }
+}
+
+#[test]
+fn i7_each_rule_of_durability_notices_its_defect() {
+    let defects = [
+        (Skips::Sync, "synced bytes survive"),
+        (Skips::WriteSynced, "what is written and synced in one survives"),
+        (Skips::WhatWasBefore, "what is written and synced in one covers what was written before"),
+        (Skips::TheTail, "what is written and synced in one leaves what was synced before"),
+        (Skips::Fills, "synced zeros survive"),
+    ];
+    for (skips, rule) in defects {
+        let new = || Unsynced(published(SimOptions::default()), skips);
+        let violations = check_durable(new, |disk| Unsynced(disk.0.crash_all_lost(), skips));
+        assert!(violations.iter().any(|one| one.rule == rule), "{skips:?} breaks only {violations:#?}");
+    }
+    assert_eq!(defects.len(), DURABLE_RULES.len(), "a rule without a defect");
 }
