@@ -3,7 +3,7 @@
 use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LogSeed};
 use crate::control::{Promise, Seal};
 use crate::record::{self, Head};
-use crate::{FamilyId, FileHeader};
+use crate::{BLOCK_BYTES, FamilyId, FileHeader};
 
 /// Encodes one log from its first byte to its seal. Bytes are appended to the caller's buffer; the encoder knows at which offset of the
 /// file they will stand, because the checksums cover it.
@@ -70,6 +70,14 @@ impl LogEncoder {
             left -= part;
         }
         offset - self.offset
+    }
+
+    /// What no record with a payload of this length is longer than, wherever it begins.
+    pub const fn record_length_max(payload_length: usize) -> u64 {
+        let bytes = (record::ENVELOPE_BYTES_MAX + payload_length) as u64;
+        // Each chunk but the last ends with its block, and there may be padding before the first one.
+        let chunks = bytes / (BLOCK_BYTES - HEADER_BYTES) as u64 + 2;
+        bytes + chunks * (HEADER_BYTES + CHUNK_BYTES_MIN) as u64
     }
 
     /// Leaves room for a promise, which [`LogEncoder::fill_promise`] writes later.

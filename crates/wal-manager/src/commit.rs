@@ -4,27 +4,40 @@
 //! finds nobody at the disk becomes the *leader*: it takes the buffer, writes it in one call, syncs if anybody waits for that, and wakes
 //! the others. What arrives meanwhile forms the next group. A lone writer is its own leader: one write and one sync, in its own thread,
 //! no delay.
+//!
+//! Each time that somebody leads is a *round*. Who waits sleeps on the word of the round that will do it: there are two, which rounds use
+//! in turn. A leader that comes back wakes all of its own round with one call, and they go without the mutex, since what is reached
+//! stands in two atomics; and it wakes one of the next round, who leads. A leader that meets several writers again and again waits a little
+//! for those that are just returning ([`crate::gather`]).
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tracing::error;
 use wal_format::chunk::HEADER_BYTES;
 use wal_format::control::{Promise, Seal};
+use wal_format::encode::LogEncoder;
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::gather;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
 use crate::state::{InFlight, State};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
 pub const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// Size of the forming group, in bytes, from which on the next append writes it if nobody is at the disk, whether or not anybody waits for
+/// it: 128 KiB. Larger writes are not faster, and what is written sooner is still in the processor's cache (decision 0025).
+pub const GROUP_BYTES: usize = 128 << 10;
 
 /// A group buffer larger than this, after a huge record, is given back to the system.
 const BUFFER_KEPT_BYTES: usize = 2 * GROUP_BYTES_MAX;
@@ -38,10 +51,25 @@ const ROOM_BYTES: u64 =
 #[derive(Debug)]
 pub(crate) struct Commit {
     state: Mutex<State>,
+    /// For what happens seldom: a full group, a rotation, a close.
     changed: Condvar,
+    /// Index of the last record of [`State::durable`], for those who wait.
+    durable: AtomicU64,
+    /// Index of the last record of [`State::written`].
+    written: AtomicU64,
+    rounds: [Round; 2],
     log_bytes: u64,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+}
+
+/// Those who wait for a round.
+#[derive(Debug, Default)]
+struct Round {
+    /// Changes when the round has ended, or when one of them is to lead.
+    word: Word,
+    /// How many have come to sleep on it. Changed under the mutex; a leader that gathers looks at it without.
+    waiting: AtomicU32,
 }
 
 /// The mutex, held.
@@ -55,27 +83,76 @@ pub(crate) enum Accepted {
     LogFull(LogNumber),
 }
 
+/// Why somebody leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Somebody waits for the group, or it is large.
+    Asked,
+    /// A rotation or a close wants everything durable.
+    Drain,
+}
+
 impl Commit {
     pub(crate) fn new(state: State, log_bytes: u64, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
-        Self { state: Mutex::new(state), changed: Condvar::new(), log_bytes, clock, metrics }
+        let (durable, written) = (state.durable.index.get(), state.written.index.get());
+        Self {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            durable: AtomicU64::new(durable),
+            written: AtomicU64::new(written),
+            rounds: Default::default(),
+            log_bytes,
+            clock,
+            metrics,
+        }
     }
 
     /// Locks the state. A thread that panicked inside has left it in doubt: that is a failure like a failed write.
     pub(crate) fn lock(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
-            state.failed.get_or_insert(Error::Panicked);
-            self.changed.notify_all();
+            if state.failed.is_none() {
+                state.failed = Some(Error::Panicked);
+                self.wake_everybody();
+            }
             state
         })
     }
 
-    fn wait<'a>(&self, state: Guard<'a>) -> Guard<'a> {
-        self.changed.wait(state).unwrap_or_else(|poisoned| {
+    fn wait<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
+        state.blocked += 1;
+        let mut state = self.changed.wait(state).unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
             state.failed.get_or_insert(Error::Panicked);
             state
-        })
+        });
+        state.blocked = state.blocked.saturating_sub(1);
+        state
+    }
+
+    /// Wakes who waits for something that happens seldom.
+    fn tell_blocked(&self, state: &State) {
+        if state.blocked > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    fn wake_everybody(&self) {
+        self.changed.notify_all();
+        for round in &self.rounds {
+            round.word.wake_all();
+        }
+    }
+
+    /// Whether a record has got as far as `level` says, as far as is known without the mutex.
+    fn has_reached(&self, index: Index, level: Durability) -> bool {
+        let reached = if level == Durability::Synced { &self.durable } else { &self.written };
+        reached.load(Ordering::Acquire) >= index.get()
+    }
+
+    fn round(&self, number: u64) -> &Round {
+        let [even, odd] = &self.rounds;
+        if number.is_multiple_of(2) { even } else { odd }
     }
 
     /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
@@ -86,9 +163,12 @@ impl Commit {
             state.check()?;
             if state.exclusive {
                 state = self.wait(state);
-            } else if state.forming.len() >= GROUP_BYTES_MAX {
+            } else if state.forming.len() >= GROUP_BYTES && state.in_flight.is_none() {
                 // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
-                state = self.lead_or_wait(state);
+                self.lead(state, Why::Asked);
+                state = self.lock();
+            } else if state.forming.len() >= GROUP_BYTES_MAX {
+                state = self.wait(state);
             } else {
                 break;
             }
@@ -102,9 +182,14 @@ impl Commit {
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
         let head = Head::new(record.kind, state.next_index, seqs);
         if state.active.records > 0 {
-            let length = state.active.encoder.record_length(&head, record.families, record.payload.len());
-            let end = state.active.encoder.offset().saturating_add(length).saturating_add(ROOM_BYTES);
-            if end > self.log_bytes {
+            let longest = LogEncoder::record_length_max(record.payload.len());
+            let offset = state.active.encoder.offset();
+            let fits =
+                |length: u64| offset.saturating_add(length).saturating_add(ROOM_BYTES) <= self.log_bytes;
+            // To know it exactly costs an envelope, so only near the end.
+            if !fits(longest)
+                && !fits(state.active.encoder.record_length(&head, record.families, record.payload.len()))
+            {
                 return Ok(Accepted::LogFull(state.active.log));
             }
         }
@@ -120,11 +205,11 @@ impl Commit {
 
     /// Waits until the record is as durable as `level` says.
     pub(crate) fn wait_for(&self, index: Index, level: Durability) -> Result<()> {
-        if level == Durability::Buffered {
+        if level == Durability::Buffered || self.has_reached(index, level) {
             return Ok(());
         }
-        let mut state = self.lock();
         loop {
+            let mut state = self.lock();
             let reached = if level == Durability::Synced { state.durable } else { state.written };
             if reached.index >= index {
                 return Ok(());
@@ -134,7 +219,19 @@ impl Commit {
             if level == Durability::Synced {
                 state.sync_wanted = state.sync_wanted.max(index);
             }
-            state = self.lead_or_wait(state);
+            if state.exclusive || state.in_flight.is_some() {
+                // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
+                let round = self.round(state.round_for(index, level));
+                round.waiting.fetch_add(1, Ordering::Relaxed);
+                let value = round.word.value();
+                drop(state);
+                round.word.wait(value);
+            } else {
+                self.lead(state, Why::Asked);
+            }
+            if self.has_reached(index, level) {
+                return Ok(());
+            }
         }
     }
 
@@ -148,13 +245,25 @@ impl Commit {
         Ok(self.lock().durable)
     }
 
-    fn lead_or_wait<'a>(&'a self, state: Guard<'a>) -> Guard<'a> {
-        if state.in_flight.is_some() || state.exclusive { self.wait(state) } else { self.lead(state, false) }
-    }
-
     /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
-    fn lead<'a>(&'a self, mut state: Guard<'a>, force_sync: bool) -> Guard<'a> {
-        let sync = (force_sync || state.sync_wanted > state.durable.index) && !seeded_bug!(AckWithoutSync);
+    fn lead<'a>(&'a self, state: Guard<'a>, why: Why) {
+        // Whatever panics from here on, dropping this tells the others. It takes the mutex, so the guard below goes first.
+        let mut leader = Leader { commit: self, done: false };
+        let mut state = state;
+        state.round = state.round.wrapping_add(1);
+        state.in_flight = Some(InFlight::GATHERING);
+        let round = self.round(state.round);
+        let wants_sync = |state: &State| why == Why::Drain || state.sync_wanted > state.durable.index;
+        if why == Why::Asked && wants_sync(&state) {
+            let arrived = 1 + round.waiting.load(Ordering::Relaxed);
+            if let Some((writers, longest)) = state.gather.begin(arrived) {
+                drop(state);
+                self.gather(round, writers, longest);
+                state = self.lock();
+                state.gather.ended(arrived, 1 + round.waiting.load(Ordering::Relaxed));
+            }
+        }
+        let sync = wants_sync(&state) && !seeded_bug!(AckWithoutSync);
         let target = state.accepted;
         let spare = mem::take(&mut state.spare);
         let mut bytes = mem::replace(&mut state.forming, spare);
@@ -171,20 +280,25 @@ impl Commit {
             state.active.encoder.fill_promise(&mut bytes, slot, &promise);
             state.promised = state.durable.index;
         }
-        state.in_flight = Some(InFlight { will_be_due: sync && target.index > state.promised });
+        let will_be_due = sync && target.index > state.promised;
+        state.in_flight = Some(InFlight { gathering: false, will_be_due, through: target.index, sync });
         let sink = Arc::clone(&state.active.sink);
-        if seeded_bug!(AckBeforeSync) {
-            state.durable = if sync { target } else { state.durable };
+        if seeded_bug!(AckBeforeSync) && sync {
+            state.durable = target;
+            self.durable.store(target.index.get(), Ordering::Release);
         }
         drop(state);
 
-        let leader = Leader { commit: self, done: false };
+        let begin = if sync { self.clock.monotonic() } else { Duration::ZERO };
         let mut result = self.write(&*sink, start, &bytes, records, sync);
+        let took = if sync { self.clock.monotonic().saturating_sub(begin) } else { Duration::ZERO };
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);
         }
-        let mut state = leader.finish();
+        let mut state = self.lock();
+        leader.done = true;
+        state.in_flight = None;
         let target = if seeded_bug!(AckOfNextGroup) { state.accepted } else { target };
         if seeded_bug!(FailureIgnored) {
             result = Ok(());
@@ -198,19 +312,50 @@ impl Commit {
             Ok(()) if state.failed.is_some() => {}
             Ok(()) => {
                 state.written = target;
+                self.written.store(target.index.get(), Ordering::Release);
                 if sync || seeded_bug!(AckWithoutSync) {
                     // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
                     state.durable = target;
+                    self.durable.store(target.index.get(), Ordering::Release);
                 }
             }
             Err(cause) => self.fail(&mut state, cause),
         }
-        if seeded_bug!(WakesOne) {
-            self.changed.notify_one();
-            return state;
+        self.tell_blocked(&state);
+        let woken = round.waiting.swap(0, Ordering::Relaxed);
+        let next = self.round(state.round.wrapping_add(1));
+        let waiting = next.waiting.load(Ordering::Relaxed);
+        if sync {
+            state.gather.synced(woken.saturating_add(1), waiting, took);
         }
-        self.changed.notify_all();
-        state
+        let hand_over = waiting > 0 && !state.exclusive && !seeded_bug!(LeadershipLost);
+        drop(state);
+        // INVARIANT: S8. Whoever waits for the next round is waiting for a leader: one of them becomes it, unless somebody is faster.
+        if hand_over {
+            next.word.wake_one();
+        }
+        if seeded_bug!(WakesOne) {
+            return round.word.wake_one();
+        }
+        if woken > 0 {
+            round.word.wake_all();
+        }
+    }
+
+    /// Waits for writers that are just returning; ends at once when they are there.
+    fn gather(&self, round: &Round, writers: u32, longest: Duration) {
+        let begin = self.clock.monotonic();
+        for _ in 0..gather::LOOKS_MAX {
+            let all = 1 + round.waiting.load(Ordering::Relaxed) >= writers;
+            let late = || self.clock.monotonic().saturating_sub(begin) >= longest;
+            if (all || late()) && !seeded_bug!(AdaptiveWaitsForever) {
+                return;
+            }
+            yield_now();
+        }
+        while seeded_bug!(AdaptiveWaitsForever) && 1 + round.waiting.load(Ordering::Relaxed) < writers {
+            yield_now();
+        }
     }
 
     fn write(&self, sink: &dyn Sink, start: u64, bytes: &[u8], records: u64, sync: bool) -> Result<()> {
@@ -236,7 +381,7 @@ impl Commit {
         if !seeded_bug!(FailureNotSticky) {
             state.failed.get_or_insert_with(|| cause.clone());
         }
-        self.changed.notify_all();
+        self.wake_everybody();
         // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
@@ -268,6 +413,8 @@ impl Commit {
         while state.in_flight.is_some() {
             state = self.wait(state);
         }
+        drop(state);
+        self.wake_everybody();
     }
 
     /// Waits for the leader and makes what is accepted durable, a header that no record followed yet too: a seal may come next (PR5).
@@ -278,8 +425,14 @@ impl Commit {
         }
         state.check()?;
         if state.durable < state.accepted {
-            state = self.lead(state, !seeded_bug!(DrainWithoutSync));
-            state.durable = if seeded_bug!(DrainWithoutSync) { state.accepted } else { state.durable };
+            if seeded_bug!(DrainWithoutSync) {
+                self.lead(state, Why::Asked);
+                state = self.lock();
+                state.durable = state.accepted;
+            } else {
+                self.lead(state, Why::Drain);
+                state = self.lock();
+            }
         }
         state.check()
     }
@@ -293,11 +446,17 @@ pub(crate) struct Exclusive<'a> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
-        self.commit.lock().exclusive = false;
+        let mut state = self.commit.lock();
+        state.exclusive = false;
         if seeded_bug!(ExclusiveWakesNobody) {
             return;
         }
-        self.commit.changed.notify_all();
+        self.commit.tell_blocked(&state);
+        let next = self.commit.round(state.round.wrapping_add(1));
+        drop(state);
+        if next.waiting.load(Ordering::Relaxed) > 0 {
+            next.word.wake_one();
+        }
     }
 }
 
@@ -305,15 +464,6 @@ impl Drop for Exclusive<'_> {
 struct Leader<'a> {
     commit: &'a Commit,
     done: bool,
-}
-
-impl<'a> Leader<'a> {
-    fn finish(mut self) -> Guard<'a> {
-        self.done = true;
-        let mut state = self.commit.lock();
-        state.in_flight = None;
-        state
-    }
 }
 
 impl Drop for Leader<'_> {

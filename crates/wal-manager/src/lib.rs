@@ -63,6 +63,7 @@ mod clock;
 mod commit;
 mod error;
 mod evidence;
+mod gather;
 mod inspect;
 pub mod metrics;
 mod names;
@@ -91,7 +92,7 @@ pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
 pub use clock::{Clock, SystemClock};
-pub use commit::GROUP_BYTES_MAX;
+pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::Inspection;
 pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress};

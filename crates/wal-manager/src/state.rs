@@ -17,7 +17,8 @@ use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::error::{Error, Result};
-use crate::record::{Appended, Position};
+use crate::gather::Gather;
+use crate::record::{Appended, Durability, Position};
 
 /// The log being written.
 #[derive(Debug)]
@@ -42,8 +43,20 @@ impl ActiveLog {
 /// A group at the disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct InFlight {
+    /// Its leader has not taken it yet: what is accepted now is still part of it.
+    pub(crate) gathering: bool,
     /// Whether its success will make records durable that no promise speaks of yet.
     pub(crate) will_be_due: bool,
+    /// Index of its last record.
+    pub(crate) through: Index,
+    /// Whether it is synced too.
+    pub(crate) sync: bool,
+}
+
+impl InFlight {
+    /// As long as the leader has not taken it.
+    pub(crate) const GATHERING: Self =
+        Self { gathering: true, will_be_due: false, through: Index::new(0), sync: false };
 }
 
 /// Everything that the commit path changes.
@@ -74,6 +87,11 @@ pub(crate) struct State {
     /// Records up to this index are waited for at `Synced`.
     pub(crate) sync_wanted: Index,
     pub(crate) in_flight: Option<InFlight>,
+    /// Number of the round that is at the disk, or of the last one.
+    pub(crate) round: u64,
+    pub(crate) gather: Gather,
+    /// How many wait for something that happens seldom.
+    pub(crate) blocked: u32,
     /// A rotation or a close has the log to itself.
     pub(crate) exclusive: bool,
     pub(crate) failed: Option<Error>,
@@ -99,6 +117,9 @@ impl State {
             promised,
             sync_wanted: Index::new(0),
             in_flight: None,
+            round: 0,
+            gather: Gather::default(),
+            blocked: 0,
             exclusive: false,
             failed: None,
             closed: false,
@@ -120,6 +141,14 @@ impl State {
         self.promised = self.durable.index;
         self.forming = header;
         mem::replace(&mut self.active, active)
+    }
+
+    /// The round that takes the record as far as `level` says: the one at the disk, if it still takes it in or has done so, or the next.
+    pub(crate) fn round_for(&self, index: Index, level: Durability) -> u64 {
+        let taken = |group: InFlight| {
+            group.gathering || (group.through >= index && (group.sync || level != Durability::Synced))
+        };
+        if self.in_flight.is_some_and(taken) { self.round } else { self.round.wrapping_add(1) }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

@@ -3,10 +3,88 @@
 //! under the cfg only.
 
 #[cfg(wal_shuttle)]
-pub(crate) use shuttle::sync::atomic::AtomicBool;
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(wal_shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(wal_shuttle)]
+pub(crate) use shuttle::thread::yield_now;
 #[cfg(not(wal_shuttle))]
-pub(crate) use std::sync::atomic::AtomicBool;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(not(wal_shuttle))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(wal_shuttle))]
+pub(crate) use std::thread::yield_now;
+
+pub(crate) use word::Word;
+
+/// A number that threads sleep on until it changes. To wake is to change it, so whoever read it before that does not fall asleep.
+#[cfg(not(wal_shuttle))]
+mod word {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Word(AtomicU32);
+
+    impl Word {
+        pub(crate) fn value(&self) -> u32 {
+            self.0.load(Ordering::SeqCst)
+        }
+
+        /// Sleeps while the number is `value`; may wake for no reason.
+        pub(crate) fn wait(&self, value: u32) {
+            atomic_wait::wait(&self.0, value);
+        }
+
+        pub(crate) fn wake_one(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            atomic_wait::wake_one(&self.0);
+        }
+
+        pub(crate) fn wake_all(&self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            atomic_wait::wake_all(&self.0);
+        }
+    }
+}
+
+/// The same for shuttle, which does not know of futexes.
+#[cfg(wal_shuttle)]
+mod word {
+    use std::sync::PoisonError;
+
+    use super::{Condvar, Mutex};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Word {
+        value: Mutex<u32>,
+        changed: Condvar,
+    }
+
+    impl Word {
+        pub(crate) fn value(&self) -> u32 {
+            *self.value.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn wait(&self, value: u32) {
+            let now = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+            if *now == value {
+                drop(self.changed.wait(now));
+            }
+        }
+
+        pub(crate) fn wake_one(&self) {
+            self.change();
+            self.changed.notify_one();
+        }
+
+        pub(crate) fn wake_all(&self) {
+            self.change();
+            self.changed.notify_all();
+        }
+
+        fn change(&self) {
+            let mut now = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = now.wrapping_add(1);
+        }
+    }
+}

@@ -72,6 +72,10 @@ bugs! {
     ExclusiveWakesNobody "f66",
     /// A leader that panics leaves the others waiting.
     PanicLeavesWaiters "f64",
+    /// A leader waits for writers that were there before until they come, however long.
+    AdaptiveWaitsForever "S10",
+    /// A leader that comes back wakes nobody of the next group, which has none then.
+    LeadershipLost "f66",
     /// A sequence number below the floor is accepted.
     SequenceNotChecked "F7",
     /// A rotation forgets which families are in the log.

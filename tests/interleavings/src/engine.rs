@@ -18,7 +18,7 @@ use wal_tests::history::End;
 use wal_tests::rng::Rng;
 
 use crate::disk::Power;
-use crate::run::{NoClock, live};
+use crate::run::{LookClock, live};
 use crate::session::Model;
 use crate::simulation::{disk_options, random_fault};
 use crate::tally::Tally;
@@ -292,7 +292,7 @@ impl Life {
         self.power = Power::default();
         let log = Wal::options_on(Arc::new(self.power.connect(&self.log)))
             .wal_id(WalId::from_bytes([7; 16]))
-            .clock(Arc::new(NoClock))
+            .clock(Arc::new(LookClock::default()))
             .log_bytes(LOG_BYTES_MIN);
         Engine::options_on(log, Arc::new(self.power.connect(&self.tables)))
             .memtable_bytes(4_000)

@@ -18,7 +18,7 @@ use wal_tests::rng::Rng;
 use crate::disk::{Injected, Power, YieldingStorage};
 use crate::engine;
 use crate::recorder::PanickingRecorder;
-use crate::run::NoClock;
+use crate::run::LookClock;
 use crate::session::{Model, Session, replay, survive};
 use crate::simulation::disk_options;
 
@@ -74,7 +74,7 @@ type Thread = JoinHandle<()>;
 fn options(storage: &YieldingStorage, log_bytes: u64) -> Options {
     Wal::options_on(Arc::new(storage.clone()))
         .wal_id(WalId::from_bytes([7; 16]))
-        .clock(Arc::new(NoClock))
+        .clock(Arc::new(LookClock::default()))
         .log_bytes(log_bytes)
 }
 

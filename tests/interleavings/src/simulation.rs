@@ -11,7 +11,7 @@ use wal_tests::history::{Draft, End, FAMILIES};
 use wal_tests::rng::Rng;
 
 use crate::disk::{Power, YieldingStorage};
-use crate::run::{NoClock, live};
+use crate::run::{LookClock, live};
 use crate::session::{Model, Session, replay, survive};
 use crate::tally::Tally;
 
@@ -112,7 +112,7 @@ impl Life {
     fn options(storage: &YieldingStorage) -> Options {
         Wal::options_on(Arc::new(storage.clone()))
             .wal_id(WalId::from_bytes([7; 16]))
-            .clock(Arc::new(NoClock))
+            .clock(Arc::new(LookClock::default()))
             .log_bytes(LOG_BYTES_MIN)
     }
 
