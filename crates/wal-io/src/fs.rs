@@ -351,6 +351,10 @@ impl Sink for FsFile {
         self.file.write_all_at(bytes, offset).map_err(|source| self.fail(Operation::Write)(source).at(offset))
     }
 
+    fn links(&self) -> Result<u64, IoError> {
+        self.links()
+    }
+
     fn sync_data(&self) -> Result<(), IoError> {
         self.check(Operation::SyncData)?;
         // Interrupted before anything was tried: to call again is not to retry a failed sync.
@@ -413,6 +417,14 @@ impl FsFile {
             offset = offset.saturating_add(piece as u64);
         }
         Ok(())
+    }
+}
+
+impl FsFile {
+    fn links(&self) -> Result<u64, IoError> {
+        let stat =
+            retry(|| sys::fstat(&self.file)).map_err(|errno| self.fail(Operation::Stat)(errno.into()))?;
+        Ok(u64::from(stat.st_nlink))
     }
 }
 

@@ -129,6 +129,14 @@ pub trait Sink: Debug + Send + Sync {
     /// Some prefix of the bytes may have been written.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError>;
 
+    /// How many names the file has: more than one if somebody linked it. Backends without links say one.
+    ///
+    /// # Errors
+    /// The file cannot be examined.
+    fn links(&self) -> Result<u64, IoError> {
+        Ok(1)
+    }
+
     /// Makes the bytes and the length durable (fdatasync).
     ///
     /// # Errors

@@ -26,10 +26,11 @@ use wal_io::Sink;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gather;
+use crate::housekeeping::PREPARE_BYTES;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
 use crate::state::{InFlight, State};
-use crate::sync::{AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -59,6 +60,8 @@ pub(crate) struct Commit {
     written: AtomicU64,
     rounds: [Round; 2],
     log_bytes: u64,
+    /// The active log is far enough for the next one to be made.
+    next_wanted: AtomicBool,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -102,6 +105,7 @@ impl Commit {
             written: AtomicU64::new(written),
             rounds: Default::default(),
             log_bytes,
+            next_wanted: AtomicBool::new(false),
             clock,
             metrics,
         }
@@ -150,6 +154,11 @@ impl Commit {
         reached.load(Ordering::Acquire) >= index.get()
     }
 
+    /// Whether it is time to make the next log; says so once for each log.
+    pub(crate) fn next_is_wanted(&self) -> bool {
+        self.next_wanted.load(Ordering::Relaxed) && self.next_wanted.swap(false, Ordering::Relaxed)
+    }
+
     fn round(&self, number: u64) -> &Round {
         let [even, odd] = &self.rounds;
         if number.is_multiple_of(2) { even } else { odd }
@@ -182,6 +191,9 @@ impl Commit {
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
         let head = Head::new(record.kind, state.next_index, seqs);
         if state.active.records > 0 {
+            if state.better_is_ready {
+                return Ok(Accepted::LogFull(state.active.log));
+            }
             let longest = LogEncoder::record_length_max(record.payload.len());
             let offset = state.active.encoder.offset();
             let fits =
@@ -317,6 +329,10 @@ impl Commit {
                     // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
                     state.durable = target;
                     self.durable.store(target.index.get(), Ordering::Release);
+                    if !state.next_wanted && (state.rotated || target.offset >= PREPARE_BYTES) {
+                        state.next_wanted = true;
+                        self.next_wanted.store(true, Ordering::Relaxed);
+                    }
                 }
             }
             Err(cause) => self.fail(&mut state, cause),
@@ -359,19 +375,22 @@ impl Commit {
     }
 
     fn write(&self, sink: &dyn Sink, start: u64, bytes: &[u8], records: u64, sync: bool) -> Result<()> {
+        let begin = if sync { self.clock.monotonic() } else { Duration::ZERO };
+        // ORDER: S5. Synced before the frontier moves and anybody is told.
+        let done = match (bytes.is_empty(), sync) {
+            (true, false) => Ok(()),
+            (true, true) => sink.sync_data(),
+            (false, false) => sink.write_at(start, bytes),
+            (false, true) => sink.write_synced_at(start, bytes),
+        };
+        if seeded_bug!(SyncRetried) && sync { done.or_else(|_| sink.sync_data()) } else { done }?;
+        if sync {
+            self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
+        }
         if !bytes.is_empty() {
-            sink.write_at(start, bytes)?;
             self.metrics.written_bytes.increment(bytes.len() as u64);
             self.metrics.groups.increment(1);
             self.metrics.group_records.record(records as f64);
-        }
-        if sync {
-            let begin = self.clock.monotonic();
-            // ORDER: S5. Synced before the frontier moves and anybody is told.
-            let synced = sink.sync_data();
-            let synced = if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced };
-            synced?;
-            self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
         }
         Ok(())
     }

@@ -28,6 +28,12 @@ pub const GROUP_RECORDS: &str = "wal_commit_group_records";
 pub const ROTATIONS: &str = "wal_rotations_total";
 /// Rotations that failed and left the old log writable.
 pub const ROTATION_FAILURES: &str = "wal_rotation_failures_total";
+/// How the files of new logs are written: 0 they grow, 1 they are filled first, 2 they are filled first and written past the cache.
+pub const FILE_WAY: &str = "wal_file_way";
+/// Rotations that had to make the next file themselves.
+pub const ROTATION_WAITS: &str = "wal_rotation_waits_total";
+/// Deleted logs whose file became another log.
+pub const RECYCLED_LOGS: &str = "wal_recycled_logs_total";
 /// Seals that could not be written or synced; the log goes on.
 pub const SEAL_FAILURES: &str = "wal_seal_failures_total";
 /// Live logs.
@@ -75,6 +81,9 @@ pub(crate) struct Metrics {
     pub(crate) group_records: Histogram,
     pub(crate) rotations: Counter,
     pub(crate) rotation_failures: Counter,
+    pub(crate) file_way: Gauge,
+    pub(crate) rotation_waits: Counter,
+    pub(crate) recycled_logs: Counter,
     pub(crate) seal_failures: Counter,
     pub(crate) logs: Gauge,
     pub(crate) live_bytes: Gauge,
@@ -130,6 +139,17 @@ impl Metrics {
                 Unit::Count,
                 "Rotations that failed and left the old log writable.",
             ),
+            file_way: gauge(
+                FILE_WAY,
+                Unit::Count,
+                "How the files of new logs are written: 0 append, 1 filled, 2 direct.",
+            ),
+            rotation_waits: counter(
+                ROTATION_WAITS,
+                Unit::Count,
+                "Rotations that had to make the next file themselves.",
+            ),
+            recycled_logs: counter(RECYCLED_LOGS, Unit::Count, "Deleted logs whose file became another log."),
             seal_failures: counter(SEAL_FAILURES, Unit::Count, "Seals that could not be made durable."),
             logs: gauge(LOGS, Unit::Count, "Live logs."),
             live_bytes: gauge(LIVE_BYTES, Unit::Bytes, "Bytes in live logs."),

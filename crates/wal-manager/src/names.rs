@@ -41,7 +41,7 @@ pub(crate) fn quarantine_name(log: LogNumber, epoch: u64) -> String {
 /// Reads a name.
 pub(crate) fn parse(name: &OsStr) -> Name {
     let Some(name) = name.to_str() else { return Name::Other };
-    if [CHECKPOINT, CHECKPOINT_NEW, LOCK].contains(&name) {
+    if [CHECKPOINT, CHECKPOINT_NEW, LOCK].contains(&name) || wal_io::probe::FILES.contains(&name) {
         return Name::Ours;
     }
     let Some(digits) = name.strip_suffix(SUFFIX) else { return Name::Other };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wal_format::WalId;
 use wal_io::Storage;
 use wal_io::fs::FsStorage;
+use wal_io::probe::Way;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
@@ -22,6 +23,18 @@ pub const LOG_BYTES_MIN: u64 = 64 << 10;
 
 /// Largest [`Options::log_bytes`]: 1 TiB, far from where offsets could overflow.
 pub const LOG_BYTES_MAX: u64 = 1 << 40;
+
+/// Deleted logs that are kept to become the next ones, where files are made ready before they are used: two, one for each rotation that may come
+/// before the next deletion.
+pub const RECYCLED_LOGS_DEFAULT: usize = 2;
+
+/// How the files of new logs are made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Files {
+    pub(crate) way: Way,
+    /// At most so many deleted logs wait to be used again.
+    pub(crate) recycle: usize,
+}
 
 /// How much of a recovery is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +61,10 @@ pub struct Options {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wal_id: Option<WalId>,
     pub(crate) on_progress: Option<OnProgress>,
+    pub(crate) background: bool,
+    /// `None`: measured when the log is opened.
+    pub(crate) way: Option<Way>,
+    recycle: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -75,7 +92,7 @@ impl Options {
     }
 
     pub(crate) fn on_storage(storage: Arc<dyn Storage>) -> Self {
-        Self::at(Place::Storage(storage))
+        Self { background: false, way: Some(Way::Append), ..Self::at(Place::Storage(storage)) }
     }
 
     fn at(place: Place) -> Self {
@@ -89,6 +106,9 @@ impl Options {
             clock: Arc::new(SystemClock::default()),
             wal_id: None,
             on_progress: None,
+            background: true,
+            way: None,
+            recycle: None,
         }
     }
 
@@ -134,6 +154,32 @@ impl Options {
     pub fn wal_id(mut self, wal_id: WalId) -> Self {
         self.wal_id = Some(wal_id);
         self
+    }
+
+    /// How the files of new logs are written, instead of what a probe of the directory finds when the log is opened ([`wal_io::probe`]). On a
+    /// storage of your own, [`Way::Append`] unless you say otherwise, and nothing is probed. The log that the open itself begins is
+    /// always one that grows; the next one is as chosen here, and is taken as soon as it is ready.
+    pub fn way(mut self, way: Way) -> Self {
+        self.way = Some(way);
+        self
+    }
+
+    /// At most so many deleted logs wait to become the next ones, instead of being unlinked. Default [`RECYCLED_LOGS_DEFAULT`] where files are filled
+    /// before they are used, and none where they grow.
+    pub fn recycle(mut self, logs: usize) -> Self {
+        self.recycle = Some(logs);
+        self
+    }
+
+    /// Whether a thread makes the next log ahead and writes the seals. Default yes for a directory, no for a storage of your own: a simulated disk
+    /// then sees one order of operations. Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    pub(crate) fn files(&self, way: Way) -> Files {
+        Files { way, recycle: self.recycle.unwrap_or(if way.fills() { RECYCLED_LOGS_DEFAULT } else { 0 }) }
     }
 
     /// Called now and then while recovery reads.

@@ -7,6 +7,7 @@ use wal_format::chunk::ChunkFault;
 use wal_format::header::HeaderFault;
 use wal_format::record::RecordFault;
 use wal_format::{Epoch, Index, LogNumber, SeqNum, SeqRange, WalId};
+use wal_io::probe::Way;
 
 use crate::recovery::RecoveryMode;
 
@@ -299,6 +300,11 @@ pub struct RecoveryReport {
     pub epoch: Epoch,
     /// How long it took until the records could be read, in microseconds.
     pub duration_micros: u64,
+    /// How the files of new logs are written from now on; `None` for a look without the lock.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "way_option"))]
+    pub way: Option<Way>,
+    /// What the probe of the directory measured; `None` if the way was given.
+    pub probe: Option<String>,
 }
 
 impl RecoveryReport {
@@ -326,6 +332,7 @@ mod ser {
 
     use serde::{Serialize, Serializer};
     use wal_format::{Epoch, Index, LogNumber, SeqNum, SeqRange};
+    use wal_io::probe::Way;
 
     pub(super) fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(value)
@@ -369,10 +376,14 @@ mod ser {
     ) -> Result<S::Ok, S::Error> {
         value.map(|range| (range.first().get(), range.last().get())).serialize(serializer)
     }
+
+    pub(super) fn way_option<S: Serializer>(value: &Option<Way>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(Way::name).serialize(serializer)
+    }
 }
 
 #[cfg(feature = "serde")]
 use ser::{
     display, display_option, epoch, epoch_option, index, index_option, log_option, lossy_path, number,
-    range_option, seq_option,
+    range_option, seq_option, way_option,
 };

@@ -7,6 +7,7 @@ use std::sync::PoisonError;
 use tracing::{info, info_span, warn};
 use wal_format::checkpoint::FAMILIES_MAX;
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
+use wal_io::Storage;
 
 use crate::error::{Error, Result};
 use crate::names;
@@ -64,6 +65,8 @@ pub(crate) struct Retention {
     old: Mutex<VecDeque<LogInfo>>,
     /// Held by who marks and deletes, one at a time.
     deletion: Mutex<Unlinks>,
+    /// Names of deleted logs that are kept to become the next ones; CHECKPOINT does not know them any more. Held for moments only.
+    spares: Mutex<Vec<String>>,
 }
 
 /// Names on their way out.
@@ -80,6 +83,8 @@ struct Unlink {
     name: String,
     /// The log, unless the file is the leftover of something else.
     log: Option<(LogNumber, u64)>,
+    /// It may become another log: nobody writes to it any more.
+    reusable: bool,
 }
 
 impl Retention {
@@ -92,8 +97,10 @@ impl Retention {
             families: old.families,
             state: if old.sealed { LogState::Sealed } else { LogState::Closed },
         });
-        let queue = unlink_later.into_iter().map(|name| Unlink { name, log: None }).collect();
-        Self { old: Mutex::new(old.collect()), deletion: Mutex::new(Unlinks { queue, unsynced: false }) }
+        let queue =
+            unlink_later.into_iter().map(|name| Unlink { name, log: None, reusable: false }).collect();
+        let deletion = Mutex::new(Unlinks { queue, unsynced: false });
+        Self { old: Mutex::new(old.collect()), deletion, spares: Mutex::default() }
     }
 
     /// A rotation closed `log`.
@@ -130,6 +137,34 @@ impl Retention {
     /// The logs behind the active one, oldest first.
     pub(crate) fn old(&self) -> Vec<LogInfo> {
         self.lock().iter().cloned().collect()
+    }
+
+    /// The name of a deleted log that may be used again.
+    pub(crate) fn take_for_reuse(&self) -> Option<String> {
+        self.spares().pop()
+    }
+
+    /// Keeps a deleted log, if there is room for one more.
+    fn keep(&self, name: &str, at_most: usize) -> bool {
+        let mut spares = self.spares();
+        let room = spares.len() < at_most;
+        if room {
+            spares.push(name.to_owned());
+        }
+        room
+    }
+
+    /// Removes what was kept. What cannot be removed, the next open removes: it is below CHECKPOINT's lowest.
+    pub(crate) fn unlink_spares(&self, storage: &dyn Storage) {
+        for name in self.spares().drain(..) {
+            if let Err(error) = storage.unlink(&name) {
+                warn!(%error, "wal.delete_failed");
+            }
+        }
+    }
+
+    fn spares(&self) -> MutexGuard<'_, Vec<String>> {
+        self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when nobody deletes any more; of a log that is closed, nobody begins to.
@@ -198,10 +233,12 @@ impl Inner {
         })?;
         // Rotations only append, so what was counted is still in front.
         let gone = self.retention.lock().drain(..gone).collect::<Vec<_>>();
-        unlinks.queue.extend(
-            gone.into_iter()
-                .map(|info| Unlink { name: names::log_name(info.log), log: Some((info.log, info.bytes)) }),
-        );
+        unlinks.queue.extend(gone.into_iter().map(|info| Unlink {
+            name: names::log_name(info.log),
+            log: Some((info.log, info.bytes)),
+            // INVARIANT: R6. A log that still waits for its seal is written to.
+            reusable: info.state == LogState::Sealed || seeded_bug!(UnsealedReused),
+        }));
         let deletion = self.unlink(&mut unlinks);
         drop(unlinks);
         self.update_gauges();
@@ -213,15 +250,17 @@ impl Inner {
     fn unlink(&self, unlinks: &mut Unlinks) -> Deletion {
         let mut deletion = Deletion::default();
         while let Some(next) = unlinks.queue.front() {
-            match self.storage.unlink(&next.name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.metrics.delete_failures.increment(1);
-                    warn!(%error, "wal.delete_failed");
-                    break;
+            if !(next.reusable && self.retention.keep(&next.name, self.files.recycle)) {
+                match self.storage.unlink(&next.name) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        self.metrics.delete_failures.increment(1);
+                        warn!(%error, "wal.delete_failed");
+                        break;
+                    }
+                    _ => {}
                 }
-                _ => {}
+                unlinks.unsynced = true;
             }
-            unlinks.unsynced = true;
             if let Some((log, bytes)) = next.log {
                 info!(log = log.get(), bytes, "wal.deleted");
                 deletion.deleted.push(log);

@@ -11,11 +11,12 @@ use std::sync::{Arc, PoisonError};
 use tracing::{info, warn};
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
-use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
+use wal_format::{BLOCK_BYTES, FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::housekeeping::Work;
 use crate::names;
 use crate::record::Position;
 use crate::state::ActiveLog;
@@ -45,9 +46,11 @@ struct Prepared {
     sink: Arc<dyn Sink>,
 }
 
-/// What is left of rotations that failed half-way.
+/// The log after the active one, as far as it is made.
 #[derive(Debug, Default)]
 struct Next {
+    /// Made, and CHECKPOINT knows it: a rotation takes it at once.
+    ready: Option<Prepared>,
     /// Made, but CHECKPOINT does not surely know it.
     prepared: Option<Prepared>,
     /// A file that was created and could not be made durable: it is empty, and is removed before its number is used.
@@ -62,7 +65,7 @@ pub(crate) struct Rotation {
 
 impl Inner {
     /// Rotates if the active log is `only` (or whatever it is, for `None`) and holds a record.
-    pub(crate) fn rotate(&self, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
+    pub(crate) fn rotate(self: &Arc<Self>, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
         let mut next = self.rotation.lock();
         let state = self.commit.lock();
         state.check()?;
@@ -80,13 +83,19 @@ impl Inner {
         done.map(Some)
     }
 
-    fn rotate_from(&self, active: LogNumber, slot: &mut Next) -> Result<SealedLog> {
-        // ORDER: CK7. The next file is prepared only after this log's first group is durable, and the update that records it carries the
-        // exact index: a log whose first group is lost afterwards is missed.
-        if !seeded_bug!(PreparedTooEarly) {
-            self.commit.sync()?;
-        }
-        let next = self.prepare(active, slot)?;
+    fn rotate_from(self: &Arc<Self>, active: LogNumber, slot: &mut Next) -> Result<SealedLog> {
+        let next = match slot.ready.take() {
+            Some(next) => next,
+            None => {
+                // ORDER: CK7. The next file is prepared only after this log's first group is durable, and the update that records it carries
+                // the exact index: a log whose first group is lost afterwards is missed.
+                if !seeded_bug!(PreparedTooEarly) {
+                    self.commit.sync()?;
+                }
+                self.metrics.rotation_waits.increment(1);
+                self.prepare(active, slot)?
+            }
+        };
         let exclusive = self.commit.exclusive()?;
         // R4: from here on nothing can fail; before, nothing was changed in memory.
         let mut state = self.commit.lock();
@@ -126,9 +135,36 @@ impl Inner {
         drop(exclusive);
         self.metrics.rotations.increment(1);
         info!(log = old.log.get(), next = next.log.get(), records = old.records, "wal.rotated");
-        self.seal(old, next_index);
+        if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
+            self.seal(old, next_index);
+        }
         self.update_gauges();
         Ok(sealed)
+    }
+
+    /// Makes the log after the active one, so that the next rotation finds it ready.
+    pub(crate) fn prepare_ahead(&self) -> Result<()> {
+        let mut next = self.rotation.lock();
+        let state = self.commit.lock();
+        state.check()?;
+        let active = state.active.log;
+        // ORDER: CK7. Only after the active log's first group is durable.
+        let begun = state.durable.log == active || seeded_bug!(PreparedAheadTooEarly);
+        drop(state);
+        if next.ready.is_some() || !begun {
+            return Ok(());
+        }
+        match self.prepare(active, &mut next) {
+            Ok(prepared) => next.ready = Some(prepared),
+            Err(error) => {
+                self.metrics.rotation_failures.increment(1);
+                warn!(log = active.get(), %error, "wal.rotation_failed");
+                return Err(error);
+            }
+        }
+        let mut state = self.commit.lock();
+        state.better_is_ready = self.files.way.fills() && !state.rotated;
+        Ok(())
     }
 
     /// Makes an empty file for the log after `active`, durable and recorded. After a failure the next call goes on where this one stopped.
@@ -138,7 +174,7 @@ impl Inner {
             None => {
                 // INVARIANT: R5. Higher than every number that ever held a byte: recovery and rotation only count up.
                 let log = active.next().ok_or(Error::Exhausted("log"))?;
-                Prepared { log, sink: self.create_blank(&names::log_name(log), &mut slot.half_made)? }
+                Prepared { log, sink: self.make_blank(&names::log_name(log), &mut slot.half_made)? }
             }
         };
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
@@ -150,7 +186,9 @@ impl Inner {
         Ok(next)
     }
 
-    fn create_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
+    /// A file without a log in it: a deleted log's, or a new one. As long as a log where files are filled before they are used, so that a full disk
+    /// is met here, before a record is accepted.
+    fn make_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
             match self.storage.unlink(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -158,12 +196,30 @@ impl Inner {
             }
         }
         let _names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        // R3: an existing file is an error, never written over. After any other error there may be a file, and then it is ours.
-        let created = self.storage.create(name);
-        let ours =
-            created.as_ref().map_or_else(|error| error.kind() != io::ErrorKind::AlreadyExists, |_| true);
-        *half_made = ours.then(|| name.to_owned());
-        let sink = created?;
+        let spare = self.retention.take_for_reuse();
+        let reused = spare.map_or(Ok(None), |spare| self.reuse(&spare, name)).unwrap_or_else(|error| {
+            // A new file does as well. The old one is below CHECKPOINT's lowest: the next open removes it.
+            warn!(%error, "wal.not_recycled");
+            None
+        });
+        let sink = match reused {
+            Some(sink) => {
+                *half_made = Some(name.to_owned());
+                sink
+            }
+            None => {
+                // R3: an existing file is an error, never written over. After any other error there may be a file, and then it is ours.
+                let created = self.storage.create_with(name, self.files.way.access());
+                let ours = created
+                    .as_ref()
+                    .map_or_else(|error| error.kind() != io::ErrorKind::AlreadyExists, |_| true);
+                *half_made = ours.then(|| name.to_owned());
+                created?
+            }
+        };
+        if self.files.way.fills() {
+            sink.fill(self.log_bytes)?;
+        }
         // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
         sink.sync_all()?;
         if !seeded_bug!(NextNameNotSynced) {
@@ -173,9 +229,32 @@ impl Inner {
         Ok(sink)
     }
 
+    /// Makes a deleted log the file `name`; `None` if it has another name too, which would see the bytes change.
+    fn reuse(&self, old: &str, name: &str) -> Result<Option<Arc<dyn Sink>>> {
+        // R3. Nobody else writes here, so what is looked at first stays so.
+        match self.storage.open_source(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Creating it will say what is wrong.
+            _ => return Ok(None),
+        }
+        let sink = self.storage.open_sink_with(old, self.files.way.access())?;
+        if sink.links()? > 1 && !seeded_bug!(LinkedFileReused) {
+            self.storage.unlink(old)?;
+            return Ok(None);
+        }
+        // ORDER: RC6, RC7. The old header is gone, durably, before the file has its new name; every other chunk is bound to the old number.
+        if !seeded_bug!(ReusedNotWiped) {
+            sink.write_at(0, &[0; BLOCK_BYTES])?;
+            sink.sync_all()?;
+        }
+        self.storage.rename(old, name)?;
+        self.metrics.recycled_logs.increment(1);
+        Ok(Some(sink))
+    }
+
     /// Writes the seal of a log that is not written any more and is wholly durable. A failure harms nobody (PR6): the successor's header
     /// says where the log ends.
-    fn seal(&self, mut old: ActiveLog, next_index: Index) {
+    pub(crate) fn seal(&self, mut old: ActiveLog, next_index: Index) {
         let end = old.encoder.offset();
         let seal = old.seal(next_index);
         let mut bytes = Vec::new();
@@ -199,6 +278,10 @@ impl Inner {
 
     /// Seals the active log for good and records the clean end (PR5).
     pub(crate) fn close(&self) -> Result<()> {
+        while let Some(Work::Seal((log, next_index))) = self.housekeeper.take() {
+            self.seal(log, next_index);
+        }
+        self.retention.unlink_spares(&*self.storage);
         let _rotation = self.rotation.lock();
         if seeded_bug!(SealBeforeData) {
             let state = self.commit.lock();

@@ -92,6 +92,12 @@ pub(crate) struct State {
     pub(crate) gather: Gather,
     /// How many wait for something that happens seldom.
     pub(crate) blocked: u32,
+    /// The next log was asked for.
+    pub(crate) next_wanted: bool,
+    /// This is not the log that the open began.
+    pub(crate) rotated: bool,
+    /// The file of the active log grows, and the next one, which is ready, was filled: it is used from the next record on.
+    pub(crate) better_is_ready: bool,
     /// A rotation or a close has the log to itself.
     pub(crate) exclusive: bool,
     pub(crate) failed: Option<Error>,
@@ -120,6 +126,9 @@ impl State {
             round: 0,
             gather: Gather::default(),
             blocked: 0,
+            next_wanted: false,
+            rotated: false,
+            better_is_ready: false,
             exclusive: false,
             failed: None,
             closed: false,
@@ -140,6 +149,7 @@ impl State {
         // The header states that everything before it is durable: that needs no promise.
         self.promised = self.durable.index;
         self.forming = header;
+        (self.next_wanted, self.rotated, self.better_is_ready) = (false, true, false);
         mem::replace(&mut self.active, active)
     }
 

@@ -88,3 +88,17 @@ mod word {
         }
     }
 }
+
+#[cfg(wal_shuttle)]
+pub(crate) type Join = shuttle::thread::JoinHandle<()>;
+#[cfg(not(wal_shuttle))]
+pub(crate) type Join = std::thread::JoinHandle<()>;
+
+/// Starts a thread with a name.
+pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Join> {
+    #[cfg(wal_shuttle)]
+    let builder = shuttle::thread::Builder::new();
+    #[cfg(not(wal_shuttle))]
+    let builder = std::thread::Builder::new();
+    builder.name(name.to_owned()).spawn(run)
+}

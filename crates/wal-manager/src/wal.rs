@@ -6,14 +6,16 @@ use std::sync::{Arc, PoisonError};
 use tracing::{info_span, warn};
 use wal_format::checkpoint::Checkpoint;
 use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
+use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
 use crate::error::Result;
+use crate::housekeeping::{Housekeeper, Work};
 use crate::metrics::Metrics;
-use crate::options::Options;
+use crate::options::{Files, Options};
 use crate::record::{Appended, Durability, Position, Record};
 use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
@@ -48,6 +50,9 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) rotation: Rotation,
+    pub(crate) housekeeper: Housekeeper,
+    pub(crate) files: Files,
+    pub(crate) log_bytes: u64,
     /// Held from the making of a name to the sync of the directory, and by whoever else syncs it: a failed sync tells one caller only, and what
     /// it loses must be that caller's.
     pub(crate) names: Mutex<()>,
@@ -60,6 +65,7 @@ pub(crate) struct Inner {
 pub(crate) struct Parts {
     storage: Arc<dyn Storage>,
     options: Options,
+    files: Files,
     metrics: Metrics,
     lock: Box<dyn Lock>,
     pub(crate) checkpoint: CheckpointFile,
@@ -73,6 +79,7 @@ impl Parts {
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         options: &Options,
+        way: Way,
         metrics: Metrics,
         lock: Box<dyn Lock>,
         checkpoint: CheckpointFile,
@@ -80,8 +87,8 @@ impl Parts {
     ) -> Self {
         let Committed { new_log, old_logs, next_index, seq_floor, unlink_later, .. } = committed;
         let retention = Retention::new(old_logs, unlink_later);
-        let options = options.clone();
-        Self { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
+        let (files, options) = (options.files(way), options.clone());
+        Self { storage, options, files, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
     }
 }
 
@@ -98,8 +105,18 @@ impl Wal {
     }
 
     pub(crate) fn start(parts: Parts) -> Self {
-        let Parts { storage, options, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention } =
-            parts;
+        let Parts {
+            storage,
+            options,
+            files,
+            metrics,
+            lock,
+            checkpoint,
+            new_log,
+            next_index,
+            seq_floor,
+            retention,
+        } = parts;
         let header = new_log.header;
         // The header says that everything before its first record is durable; the records in the new log wait for a promise (RC5).
         let promised = Index::new(header.first_index.get().saturating_sub(1));
@@ -124,6 +141,9 @@ impl Wal {
             checkpoint,
             retention,
             rotation: Rotation::default(),
+            housekeeper: Housekeeper::new(options.background),
+            files,
+            log_bytes: options.log_bytes,
             names: Mutex::default(),
             durability: options.durability,
             lock: Mutex::new(Some(lock)),
@@ -237,6 +257,18 @@ impl Wal {
         self.inner.logs()
     }
 
+    /// Does now, in this thread, what the background would do: makes the next log ahead, so that the next rotation finds it ready. For logs that
+    /// were opened without a background ([`Options::background`]); call it when there is time.
+    ///
+    /// # Errors
+    /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again.
+    pub fn housekeep(&self) -> Result<()> {
+        while let Some(work) = self.inner.housekeeper.take() {
+            self.inner.do_work(work)?;
+        }
+        Ok(())
+    }
+
     /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.
     /// Later calls fail with [`Error::Closed`](crate::Error::Closed), or with the failure that came before.
     ///
@@ -247,6 +279,7 @@ impl Wal {
     /// # Durability
     /// Everything that was accepted is durable if this succeeds.
     pub fn close(&self) -> Result<()> {
+        self.inner.housekeeper.stop();
         let closed = self.inner.close();
         // INVARIANT: X1. Without the lock nothing of this log touches the directory: who is at work ends first, nobody begins any more.
         self.inner.commit.shut();
@@ -258,6 +291,7 @@ impl Wal {
 
 impl Drop for Wal {
     fn drop(&mut self) {
+        self.inner.housekeeper.stop();
         let state = self.inner.commit.lock();
         let undurable = state.accepted.index.get() - state.durable.index.get();
         if undurable > 0 {
@@ -267,8 +301,22 @@ impl Drop for Wal {
 }
 
 impl Inner {
-    fn accept(&self, record: &Record<'_>) -> Result<Appended> {
+    /// Does a piece of work that is off the commit path.
+    pub(crate) fn do_work(&self, work: Work) -> Result<()> {
+        match work {
+            Work::Seal((log, next_index)) => {
+                self.seal(log, next_index);
+                Ok(())
+            }
+            Work::Prepare => self.prepare_ahead(),
+        }
+    }
+
+    fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
         loop {
+            if self.commit.next_is_wanted() {
+                self.housekeeper.prepare(self);
+            }
             match self.commit.accept(record)? {
                 Accepted::Record(appended) => return Ok(appended),
                 Accepted::LogFull(log) => {

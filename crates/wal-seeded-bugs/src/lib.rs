@@ -180,6 +180,15 @@ bugs! {
     NumberNotCovered "f35",
     /// The checksum does not cover the log's identity.
     IdentityNotCovered "f10",
+    // The next log, made ahead, and files that are used again.
+    /// The next log is made ahead before the active one has a durable group.
+    PreparedAheadTooEarly "CK7",
+    /// A deleted log becomes another one with its old header in it.
+    ReusedNotWiped "RC6",
+    /// A log that still waits for its seal becomes another one.
+    UnsealedReused "R6",
+    /// A file that has another name too becomes another log.
+    LinkedFileReused "R6",
     // Direct I/O.
     /// A direct sink keeps its first tail block for ever.
     DirectTailForgotten "S1",

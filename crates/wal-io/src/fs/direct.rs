@@ -136,6 +136,10 @@ impl Sink for DirectFile {
         self.write(Operation::Write, &mut blocks, (offset, bytes), ReadWriteFlags::empty())
     }
 
+    fn links(&self) -> Result<u64, IoError> {
+        self.file.links()
+    }
+
     fn sync_data(&self) -> Result<(), IoError> {
         self.sync(FsFile::sync_data)
     }

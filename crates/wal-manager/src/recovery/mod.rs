@@ -106,10 +106,17 @@ impl Recovery {
         let before = file.content();
         let mut report = report(&*storage, options, &before, &plan, fault);
         let committed = commit::commit(&storage, &file, options, plan, &mut report)?;
+        let way = options.way.unwrap_or_else(|| {
+            let probe = wal_io::probe::run(&*storage, &|| options.clock.monotonic());
+            report.probe = Some(probe.to_string());
+            probe.choice
+        });
+        report.way = Some(way);
+        metrics.file_way.set(f64::from(way as u8));
         let duration = options.clock.monotonic().saturating_sub(start);
         finished(&metrics, &mut report, duration);
         let stream = Stream::new(committed.read.clone(), None);
-        let parts = Parts::new(storage, options, metrics, lock, file, committed);
+        let parts = Parts::new(storage, options, way, metrics, lock, file, committed);
         Ok(Self { parts, report, stream, replayed: Arc::new(AtomicBool::new(false)) })
     }
 
@@ -209,6 +216,8 @@ pub(crate) fn report(
         other_files: plan.others.clone(),
         epoch: checkpoint.epoch,
         duration_micros: 0,
+        way: None,
+        probe: None,
     }
 }
 
