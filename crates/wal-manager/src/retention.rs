@@ -132,6 +132,11 @@ impl Retention {
         self.lock().iter().cloned().collect()
     }
 
+    /// These files are not needed; the next deletion removes them.
+    pub(crate) fn unlink_later(&self, names: Vec<String>) {
+        self.deletion().queue.extend(names.into_iter().map(|name| Unlink { name, log: None }));
+    }
+
     /// Returns when nobody deletes any more; of a log that is closed, nobody begins to.
     pub(crate) fn wait_for_deletion(&self) {
         drop(self.deletion());

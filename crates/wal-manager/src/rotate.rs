@@ -40,18 +40,20 @@ pub struct SealedLog {
 
 /// The next log, made ahead: a durable, empty file.
 #[derive(Clone, Debug)]
-struct Prepared {
-    log: LogNumber,
+pub(crate) struct Prepared {
+    pub(crate) log: LogNumber,
     sink: Arc<dyn Sink>,
 }
 
 /// What is left of rotations that failed half-way.
 #[derive(Debug, Default)]
-struct Next {
+pub(crate) struct Next {
     /// Made, but CHECKPOINT does not surely know it.
-    prepared: Option<Prepared>,
+    pub(crate) prepared: Option<Prepared>,
     /// A file that was created and could not be made durable: it is empty, and is removed before its number is used.
-    half_made: Option<String>,
+    pub(crate) half_made: Option<String>,
+    /// Files that failed resumes left, and that nobody will use.
+    pub(crate) abandoned: Vec<String>,
 }
 
 /// Who rotates, one at a time.
@@ -150,7 +152,7 @@ impl Inner {
         Ok(next)
     }
 
-    fn create_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
+    pub(crate) fn create_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
             match self.storage.unlink(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -237,7 +239,7 @@ impl Inner {
 }
 
 impl Rotation {
-    fn lock(&self) -> MutexGuard<'_, Next> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Next> {
         // Whatever a rotation that panicked left here is true.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -7,15 +7,20 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(wal_shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(wal_shuttle)]
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{Builder, JoinHandle, current as current_thread, yield_now};
 #[cfg(not(wal_shuttle))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(not(wal_shuttle))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(wal_shuttle))]
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{Builder, JoinHandle, current as current_thread, yield_now};
 
 pub(crate) use word::Word;
+
+/// Starts the log's own thread.
+pub(crate) fn spawn(code: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    Builder::new().name("wal".to_owned()).spawn(code)
+}
 
 /// A number that threads sleep on until it changes. To wake is to change it, so whoever read it before that does not fall asleep.
 #[cfg(not(wal_shuttle))]
