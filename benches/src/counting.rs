@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wal_manager::FsStorage;
-use wal_manager::io::{Entry, IoError, Lock, Sink, Source, Storage};
+use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
 
 /// What has been done so far to all files of a directory.
 #[derive(Debug, Default)]
@@ -78,12 +78,12 @@ impl Storage for CountingStorage {
         self.inner.list()
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        self.inner.create(name).map(|sink| self.counted(sink))
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.inner.create_with(name, access).map(|sink| self.counted(sink))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        self.inner.open_sink(name).map(|sink| self.counted(sink))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.inner.open_sink_with(name, access).map(|sink| self.counted(sink))
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
@@ -135,7 +135,26 @@ impl Sink for CountingSink {
         synced
     }
 
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        if self.counts.discards.load(Ordering::Relaxed) {
+            self.write_at(offset, bytes)?;
+            return self.sync_data();
+        }
+        self.counts.writes.fetch_add(1, Ordering::Relaxed);
+        let synced = self.inner.write_synced_at(offset, bytes);
+        self.counts.syncs.fetch_add(u64::from(synced.is_ok()), Ordering::Relaxed);
+        synced
+    }
+
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.inner.preallocate(length)
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.inner.fill(length)
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes()
     }
 }

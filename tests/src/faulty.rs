@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use wal_io::{Entry, IoError, Lock, Operation, Sink, Source, Storage};
+use wal_io::{Access, Entry, IoError, Lock, Operation, Sink, Source, Storage};
 
 /// Input/output error.
 pub const EIO: i32 = 5;
@@ -54,6 +54,8 @@ pub enum Kind {
     SyncAll,
     /// Reserving space.
     Preallocate,
+    /// Writing zeros behind the end.
+    Fill,
     /// Asking for a length.
     Length,
     /// Reading bytes.
@@ -77,6 +79,7 @@ impl Kind {
             Self::SyncData => "sync_data",
             Self::SyncAll => "sync_all",
             Self::Preallocate => "preallocate",
+            Self::Fill => "fill",
             Self::Length => "length",
             Self::Read => "read",
             Self::Unlock => "unlock",
@@ -101,6 +104,7 @@ impl Kind {
             Self::SyncData => Operation::SyncData,
             Self::SyncAll => Operation::SyncAll,
             Self::Preallocate => Operation::Preallocate,
+            Self::Fill => Operation::Fill,
             Self::Length => Operation::Stat,
             Self::Read => Operation::Read,
         }
@@ -385,13 +389,13 @@ impl Storage for FaultyStorage {
         self.simple(Kind::List, "", || self.inner.list())
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        let inner = self.simple(Kind::Create, name, || self.inner.create(name))?;
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        let inner = self.simple(Kind::Create, name, || self.inner.create_with(name, access))?;
         Ok(self.sink(name, inner))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        let inner = self.simple(Kind::Open, name, || self.inner.open_sink(name))?;
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        let inner = self.simple(Kind::Open, name, || self.inner.open_sink_with(name, access))?;
         Ok(self.sink(name, inner))
     }
 
@@ -464,6 +468,14 @@ impl Sink for FaultySink {
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.storage.simple(Kind::Preallocate, &self.name(), || self.inner.preallocate(length))
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.storage.simple(Kind::Fill, &self.name(), || self.inner.fill(length))
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use wal_manager::io::{Entry, IoError, Lock, Sink, Source, Storage};
+use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
 use wal_manager::{Appended, Durability, FamilyId, MemStorage, Wal, WriteBatch};
 use wal_tests::allocations::{self, Tracking};
 use wal_tests::life::{families, record};
@@ -34,6 +34,10 @@ impl Sink for Nowhere {
     fn preallocate(&self, _: u64) -> Result<(), IoError> {
         Ok(())
     }
+
+    fn fill(&self, _: u64) -> Result<(), IoError> {
+        Ok(())
+    }
 }
 
 impl Storage for Forgetful {
@@ -45,13 +49,13 @@ impl Storage for Forgetful {
         self.0.list()
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        let sink = self.0.create(name)?;
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        let sink = self.0.create_with(name, access)?;
         if name.ends_with(".wal") { Ok(Arc::new(Nowhere)) } else { Ok(sink) }
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        self.0.open_sink(name)
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.0.open_sink_with(name, access)
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {

@@ -335,16 +335,24 @@ impl wal_io::Storage for HalfCreate {
     fn list(&self) -> Result<Vec<wal_io::Entry>, wal_io::IoError> {
         self.0.list()
     }
-    fn create(&self, name: &str) -> Result<Arc<dyn wal_io::Sink>, wal_io::IoError> {
-        let sink = self.0.create(name)?;
+    fn create_with(
+        &self,
+        name: &str,
+        access: wal_io::Access,
+    ) -> Result<Arc<dyn wal_io::Sink>, wal_io::IoError> {
+        let sink = self.0.create_with(name, access)?;
         if name == "000002.wal" && self.1.swap(false, Ordering::SeqCst) {
             let source = std::io::Error::from_raw_os_error(5);
             return Err(wal_io::IoError::new(wal_io::Operation::Create, name, source));
         }
         Ok(sink)
     }
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn wal_io::Sink>, wal_io::IoError> {
-        self.0.open_sink(name)
+    fn open_sink_with(
+        &self,
+        name: &str,
+        access: wal_io::Access,
+    ) -> Result<Arc<dyn wal_io::Sink>, wal_io::IoError> {
+        self.0.open_sink_with(name, access)
     }
     fn open_source(&self, name: &str) -> Result<Arc<dyn wal_io::Source>, wal_io::IoError> {
         self.0.open_source(name)

@@ -40,6 +40,8 @@ pub enum Operation {
     SyncDirectory,
     /// Reserving space.
     Preallocate,
+    /// Writing zeros behind the end.
+    Fill,
     /// Renaming a file.
     Rename,
     /// Removing a name.
@@ -101,6 +103,7 @@ impl fmt::Display for Operation {
             Self::SyncAll => "fsync",
             Self::SyncDirectory => "fsync of directory",
             Self::Preallocate => "preallocate",
+            Self::Fill => "fill",
             Self::Rename => "rename",
             Self::Unlink => "unlink",
             Self::Lock => "lock",

@@ -14,8 +14,10 @@ use rustix::io::Errno;
 
 use crate::error::{IoError, Operation};
 use crate::names;
-use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+use crate::storage::{Access, Entry, EntryKind, Lock, Sink, Source, Storage};
 
+#[cfg(target_os = "linux")]
+mod direct;
 mod fork;
 #[cfg(test)]
 mod tests;
@@ -28,8 +30,8 @@ const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
 /// Mode of new directories.
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
 
-/// Zeros are written in pieces of this size where the file system cannot reserve space.
-const ZEROS_BYTES: usize = 64 * 1024;
+/// Zeros are written in pieces of this size.
+const ZEROS_BYTES: usize = 1024 * 1024;
 
 /// A real directory, opened once: everything goes through its handle, so that it stays the same directory when it is renamed or the
 /// process changes its own. No symlink is followed, and only regular files are opened. Unix only.
@@ -145,8 +147,33 @@ impl FsStorage {
         Ok(entries)
     }
 
-    fn file(&self, name: &str, file: File) -> Arc<FsFile> {
-        Arc::new(FsFile { path: self.path.join(name), file, owner: Arc::clone(&self.owner) })
+    fn file(&self, name: &str, file: File) -> FsFile {
+        FsFile { path: self.path.join(name), file, owner: Arc::clone(&self.owner) }
+    }
+
+    fn sink(
+        &self,
+        operation: Operation,
+        name: &str,
+        file: File,
+        access: Access,
+    ) -> Result<Arc<dyn Sink>, IoError> {
+        let file = self.file(name, file);
+        match access {
+            Access::Cached => Ok(Arc::new(file)),
+            #[cfg(target_os = "linux")]
+            Access::Direct => Ok(Arc::new(direct::DirectFile::new(operation, file)?)),
+            #[cfg(not(target_os = "linux"))]
+            Access::Direct => Err(file.fail(operation)(io::ErrorKind::Unsupported.into())),
+        }
+    }
+}
+
+/// A direct file is read, too.
+fn mode(access: Access) -> OFlags {
+    match access {
+        Access::Cached => OFlags::WRONLY,
+        Access::Direct => OFlags::RDWR,
     }
 }
 
@@ -193,18 +220,23 @@ impl Storage for FsStorage {
         retry(|| self.entries()).map_err(|errno| IoError::new(Operation::List, &self.path, errno.into()))
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
         self.owner.check().map_err(self.fail(Operation::Create, name))?;
-        let file = self.open_file(Operation::Create, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
-        Ok(self.file(name, file))
+        let flags = mode(access) | OFlags::CREATE | OFlags::EXCL;
+        let file = self.open_file(Operation::Create, name, flags)?;
+        self.sink(Operation::Create, name, file, access).inspect_err(|_| {
+            // The caller may try another access under this name. If it cannot be removed, that one will say so.
+            let _ = self.unlink(name);
+        })
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(self.file(name, self.open_file(Operation::Open, name, OFlags::WRONLY)?))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        let file = self.open_file(Operation::Open, name, mode(access))?;
+        self.sink(Operation::Open, name, file, access)
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
-        Ok(self.file(name, self.open_file(Operation::Open, name, OFlags::RDONLY)?))
+        Ok(Arc::new(self.file(name, self.open_file(Operation::Open, name, OFlags::RDONLY)?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
@@ -332,28 +364,52 @@ impl Sink for FsFile {
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.check(Operation::Preallocate)?;
-        if length == 0 {
-            // fallocate would call that an invalid argument.
-            return Ok(());
-        }
-        match retry(|| sys::fallocate(&self.file, FallocateFlags::empty(), 0, length)) {
+        match self.allocate(length) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             result => return result.map_err(|errno| self.fail(Operation::Preallocate)(errno.into())),
         }
-        self.write_zeros(length)
+        self.write_zeros(Operation::Preallocate, self.length()?, length)
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.check(Operation::Fill)?;
+        let end = self.reserve_behind_end(length)?;
+        self.write_zeros(Operation::Fill, end, length)
     }
 }
 
 impl FsFile {
-    /// Makes the file `length` bytes long with zeros behind what is there.
-    fn write_zeros(&self, length: u64) -> Result<(), IoError> {
-        let zeros = vec![0; ZEROS_BYTES];
-        let mut offset = self.length()?;
-        while offset < length {
-            let piece = usize::try_from(length - offset).map_or(ZEROS_BYTES, |left| left.min(ZEROS_BYTES));
+    /// Reserves space from the start of the file.
+    fn allocate(&self, length: u64) -> rustix::io::Result<()> {
+        if length == 0 {
+            // fallocate would call that an invalid argument.
+            return Ok(());
+        }
+        retry(|| sys::fallocate(&self.file, FallocateFlags::empty(), 0, length))
+    }
+
+    /// Reserves space up to `length`, without making the file longer: if there is too little, it shows before anything is written. Returns where
+    /// the file ends.
+    fn reserve_behind_end(&self, length: u64) -> Result<u64, IoError> {
+        let end = self.length()?;
+        if let Some(more) = length.checked_sub(end).filter(|more| *more > 0) {
+            match retry(|| sys::fallocate(&self.file, FallocateFlags::KEEP_SIZE, end, more)) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(errno) => return Err(self.fail(Operation::Fill)(errno.into())),
+            }
+        }
+        Ok(end)
+    }
+
+    /// Writes zeros from `offset` to `end`.
+    fn write_zeros(&self, operation: Operation, mut offset: u64, end: u64) -> Result<(), IoError> {
+        let most = end.saturating_sub(offset).min(ZEROS_BYTES as u64);
+        let zeros = vec![0; usize::try_from(most).unwrap_or(ZEROS_BYTES)];
+        while offset < end {
+            let piece = usize::try_from(end - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
             let bytes = zeros.get(..piece).unwrap_or(&zeros);
             let write = self.file.write_all_at(bytes, offset);
-            write.map_err(|source| self.fail(Operation::Preallocate)(source).at(offset))?;
+            write.map_err(|source| self.fail(operation)(source).at(offset))?;
             offset = offset.saturating_add(piece as u64);
         }
         Ok(())

@@ -14,6 +14,11 @@
 //! **Architecture invariant:** `unsafe` stands in one module, `fs/fork.rs`, and nowhere else.
 #![deny(unsafe_code)]
 
+// First: what follows uses its macro.
+#[macro_use]
+mod seeded;
+
+mod blocks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -24,4 +29,4 @@ pub mod sim;
 pub mod storage;
 
 pub use error::{IoError, Operation};
-pub use storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+pub use storage::{Access, Entry, EntryKind, Lock, Sink, Source, Storage};

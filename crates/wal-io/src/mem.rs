@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{IoError, Operation};
 use crate::names;
-use crate::storage::{Entry, EntryKind, Lock, Sink, Source, Storage};
+use crate::storage::{Access, Entry, EntryKind, Lock, Sink, Source, Storage};
 
 #[cfg(test)]
 mod tests;
 
-/// A directory in memory. Clones are the same directory; nothing survives the process, and syncs do nothing.
+/// A directory in memory. Clones are the same directory; nothing survives the process, syncs do nothing, and every [`Access`] is the same.
 ///
 /// ```
 /// use wal_io::{Storage, mem::MemStorage};
@@ -96,7 +96,7 @@ impl Storage for MemStorage {
         Ok(locked(&self.directory).files.keys().map(entry).collect())
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn create_with(&self, name: &str, _: Access) -> Result<Arc<dyn Sink>, IoError> {
         let path = self.path.join(name);
         names::check(name).map_err(|source| IoError::new(Operation::Create, &path, source))?;
         let mut directory = locked(&self.directory);
@@ -108,7 +108,7 @@ impl Storage for MemStorage {
         Ok(Arc::new(MemFile { path, bytes }))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn open_sink_with(&self, name: &str, _: Access) -> Result<Arc<dyn Sink>, IoError> {
         Ok(Arc::new(self.open(Operation::Open, name)?))
     }
 
@@ -224,6 +224,11 @@ impl Sink for MemFile {
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         let grown = Self::grow(&mut locked(&self.bytes), length);
         grown.map_err(|source| IoError::new(Operation::Preallocate, &self.path, source))
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        let grown = Self::grow(&mut locked(&self.bytes), length);
+        grown.map_err(|source| IoError::new(Operation::Fill, &self.path, source))
     }
 }
 

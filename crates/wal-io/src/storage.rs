@@ -32,14 +32,32 @@ pub trait Storage: Debug + Send + Sync {
     /// Creates a file that must not exist yet, for writing.
     ///
     /// # Errors
-    /// `AlreadyExists` if there is anything of that name, a dangling symlink included.
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError>;
+    /// `AlreadyExists` if there is anything of that name, a dangling symlink included. `Unsupported` if the file cannot be written in this way;
+    /// then it was not created.
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError>;
 
     /// Opens an existing regular file for overwriting.
     ///
     /// # Errors
-    /// `NotFound`; or the name is not a regular file (a symlink, a FIFO, a directory), which is refused without blocking.
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError>;
+    /// `NotFound`; or the name is not a regular file (a symlink, a FIFO, a directory), which is refused without blocking. `Unsupported` if the
+    /// file cannot be written in this way.
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError>;
+
+    /// Creates a file that must not exist yet, for writing through the system's cache.
+    ///
+    /// # Errors
+    /// As for [`Storage::create_with`].
+    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        self.create_with(name, Access::Cached)
+    }
+
+    /// Opens an existing regular file for overwriting through the system's cache.
+    ///
+    /// # Errors
+    /// As for [`Storage::open_sink_with`].
+    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+        self.open_sink_with(name, Access::Cached)
+    }
 
     /// Opens an existing regular file for reading.
     ///
@@ -79,6 +97,22 @@ pub trait Storage: Debug + Send + Sync {
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError>;
 }
 
+/// The way from a [`Sink`] to the medium.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Through the system's cache.
+    #[default]
+    Cached,
+    /// Past it, in whole blocks ([`Sink::block_bytes`]). The sink rounds to them, so its callers write what they like where they like, best in
+    /// ascending order: the last block is kept and written again with what follows, and elsewhere the file has to be read first.
+    ///
+    /// - A write rounds the length of the file up to a block; what comes behind the bytes reads as zeros.
+    /// - What a file held already is lost behind the furthest byte that was written through this sink, up to the end of that block: it
+    ///   becomes zeros.
+    /// - Only one sink at a time may write to a file.
+    Direct,
+}
+
 /// A file being written, by position.
 ///
 /// # Durability
@@ -101,6 +135,16 @@ pub trait Sink: Debug + Send + Sync {
     /// See *Durability* above.
     fn sync_data(&self) -> Result<(), IoError>;
 
+    /// Writes all of `bytes` at `offset` and makes them durable with everything that was written before through this sink: [`Sink::write_at`] and
+    /// then [`Sink::sync_data`], in one system call where the backend can do that.
+    ///
+    /// # Errors
+    /// As for these two.
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.write_at(offset, bytes)?;
+        self.sync_data()
+    }
+
     /// Makes the bytes and all metadata durable (fsync).
     ///
     /// # Errors
@@ -114,6 +158,21 @@ pub trait Sink: Debug + Send + Sync {
     /// # Errors
     /// `StorageFull` if there is no space: the bytes that were there are untouched.
     fn preallocate(&self, length: u64) -> Result<(), IoError>;
+
+    /// Writes zeros from the end of the file up to `length`, so that later writes in there overwrite: their sync then changes nothing in the file
+    /// system's own records. The file is at least `length` bytes long afterwards; what was there is untouched. Space that was only reserved is there
+    /// already: such a file is not filled.
+    ///
+    /// # Errors
+    /// `StorageFull` if there is no space: the bytes that were there are untouched.
+    fn fill(&self, length: u64) -> Result<(), IoError>;
+
+    /// The unit in which writes reach the file, a power of two: from the start of the one where a write begins to the end of the one where it
+    /// ends, bytes that are already there are written again, the same as before. Whoever wants no synced byte written again, since the device may
+    /// lose what it writes when the power goes, begins each write at a multiple of it.
+    fn block_bytes(&self) -> u64 {
+        1
+    }
 }
 
 /// A file being read, by position.

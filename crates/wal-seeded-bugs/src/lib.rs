@@ -196,6 +196,13 @@ bugs! {
     NumberNotCovered "f35",
     /// The checksum does not cover the log's identity.
     IdentityNotCovered "f10",
+    // Direct I/O.
+    /// A direct sink keeps its first tail block for ever.
+    DirectTailForgotten "S1",
+    /// Behind the end of a direct write stands what the buffer held before.
+    DirectPaddingLeft "i7",
+    /// A synchronous direct write counts for those before it.
+    DirectSyncsOneWrite "PR1",
 }
 
 impl Bug {

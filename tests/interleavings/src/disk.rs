@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shuttle::sync::atomic::{AtomicU64, Ordering};
 use wal_io::sim::{Gone, SimStorage};
-use wal_io::{Entry, IoError, Lock, Operation, Sink, Source, Storage};
+use wal_io::{Access, Entry, IoError, Lock, Operation, Sink, Source, Storage};
 
 /// What a storage or a recorder that panics throws. It does not go through the panic hook: shuttle would take it for a failure of the test.
 #[derive(Debug)]
@@ -143,12 +143,12 @@ impl Storage for YieldingStorage {
         self.run(Operation::List, || self.disk.list())
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(self.file(self.run(Operation::Create, || self.disk.create(name))?))
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(self.file(self.run(Operation::Create, || self.disk.create_with(name, access))?))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(self.file(self.run(Operation::Open, || self.disk.open_sink(name))?))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(self.file(self.run(Operation::Open, || self.disk.open_sink_with(name, access))?))
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
@@ -201,6 +201,14 @@ impl Sink for YieldingFile<dyn Sink> {
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.storage.run(Operation::Preallocate, || self.inner.preallocate(length))
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.storage.run(Operation::Fill, || self.inner.fill(length))
+    }
+
+    fn block_bytes(&self) -> u64 {
+        self.inner.block_bytes()
     }
 }
 

@@ -2,7 +2,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use wal_manager::MemStorage;
-use wal_manager::io::{Entry, IoError, Lock, Sink, Source};
+use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source};
 
 use super::*;
 
@@ -39,11 +39,11 @@ impl Storage for Stopping {
     fn list(&self) -> Result<Vec<Entry>, IoError> {
         self.inner.list()
     }
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(Arc::new(StoppingSink(self.inner.create(name)?, self.clone())))
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(StoppingSink(self.inner.create_with(name, access)?, self.clone())))
     }
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(Arc::new(StoppingSink(self.inner.open_sink(name)?, self.clone())))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(StoppingSink(self.inner.open_sink_with(name, access)?, self.clone())))
     }
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
         self.inner.open_source(name)
@@ -82,6 +82,9 @@ impl Sink for StoppingSink {
     }
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.0.preallocate(length)
+    }
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.0.fill(length)
     }
 }
 

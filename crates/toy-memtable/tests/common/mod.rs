@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use toy_memtable::{Engine, FamilyId, Snapshot};
-use wal_manager::io::{Entry, IoError, Lock, Sink, Source};
+use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source};
 use wal_manager::{MemStorage, Storage};
 
 /// Keys and values by family, as the engine should hold them.
@@ -99,12 +99,15 @@ impl Storage for Slow {
     fn list(&self) -> Result<Vec<Entry>, IoError> {
         self.inner.list()
     }
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
         self.dawdle.dawdle();
-        Ok(Arc::new(SlowSink { inner: self.inner.create(name)?, dawdle: self.dawdle.clone() }))
+        Ok(Arc::new(SlowSink { inner: self.inner.create_with(name, access)?, dawdle: self.dawdle.clone() }))
     }
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(Arc::new(SlowSink { inner: self.inner.open_sink(name)?, dawdle: self.dawdle.clone() }))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(SlowSink {
+            inner: self.inner.open_sink_with(name, access)?,
+            dawdle: self.dawdle.clone(),
+        }))
     }
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
         self.inner.open_source(name)
@@ -142,5 +145,8 @@ impl Sink for SlowSink {
     }
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
         self.inner.preallocate(length)
+    }
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.inner.fill(length)
     }
 }

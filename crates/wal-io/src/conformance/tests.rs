@@ -10,7 +10,7 @@ use super::{RULES, check_all};
 use crate::fs::FsStorage;
 use crate::mem::MemStorage;
 use crate::sim::{Fault, SimOptions, SimStorage};
-use crate::{Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
+use crate::{Access, Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
 
 #[test]
 fn i7_fs_conforms() {
@@ -131,7 +131,7 @@ impl Storage for Broken {
         Ok(entries)
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn create_with(&self, name: &str, _: Access) -> Result<Arc<dyn Sink>, IoError> {
         if self.is(Defect::RefusesSpaces) && name.contains(' ') {
             return Err(IoError::new(Operation::Create, name, io::ErrorKind::InvalidInput.into()));
         }
@@ -143,7 +143,7 @@ impl Storage for Broken {
         Ok(Arc::new(self.file(name)?))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
+    fn open_sink_with(&self, name: &str, _: Access) -> Result<Arc<dyn Sink>, IoError> {
         if self.is(Defect::CreatesOnOpen) {
             let _ = self.inner.create(name);
         }
@@ -314,6 +314,10 @@ impl Sink for BrokenFile {
             _ => {}
         }
         self.sink.preallocate(length)
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.sink.fill(length)
     }
 }
 

@@ -219,12 +219,74 @@ fn zeros_are_written_where_space_cannot_be_reserved() {
     let file = File::options().read(true).write(true).open(storage.path().join("a")).unwrap();
     let file = storage.file("a", file);
     let length = 3 * ZEROS_BYTES + 17;
-    file.write_zeros(length as u64).unwrap();
+    file.write_zeros(Operation::Preallocate, 4, length as u64).unwrap();
     let content = bytes(&storage, "a");
     assert_eq!(content.len(), length);
     assert!(content.starts_with(b"kept") && content[4..].iter().all(|byte| *byte == 0));
-    file.write_zeros(5).unwrap();
+    file.write_zeros(Operation::Preallocate, length as u64, 5).unwrap();
     assert_eq!(file.length().unwrap(), length as u64);
+}
+
+/// A directory on a file system that has direct I/O, as the one we are built on has; that of temporary files may have none.
+#[cfg(target_os = "linux")]
+fn disk_directory() -> (TempDir, FsStorage) {
+    let outer = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let storage = FsStorage::create(outer.path().join("wal")).unwrap();
+    (outer, storage)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn direct_writes_of_any_bytes_are_there_for_other_handles() {
+    let (_outer, storage) = disk_directory();
+    let sink = storage.create_with("a", Access::Direct).unwrap();
+    let block = usize::try_from(sink.block_bytes()).unwrap();
+    assert!(block >= 4096);
+    let mut expected = Vec::new();
+    for (number, length) in (1_u8..).zip([1, 127, 4096, 5000, 1, 30_000, 3 << 20, 77]) {
+        let piece = vec![number; length];
+        if number % 2 == 0 {
+            sink.write_at(expected.len() as u64, &piece).unwrap();
+        } else {
+            sink.write_synced_at(expected.len() as u64, &piece).unwrap();
+        }
+        expected.extend(piece);
+        let mut content = expected.clone();
+        content.resize(expected.len().next_multiple_of(block), 0);
+        assert_eq!(bytes(&storage, "a"), content);
+    }
+    sink.sync_data().unwrap();
+    sink.sync_all().unwrap();
+    let error = sink.write_at(u64::MAX - 1, b"xyz").unwrap_err();
+    assert_eq!((error.operation(), error.offset()), (Operation::Write, Some(u64::MAX - 1)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn direct_files_are_filled_behind_what_is_there() {
+    let (_outer, storage) = disk_directory();
+    storage.create("a").unwrap().write_at(0, b"kept").unwrap();
+    let sink = storage.open_sink_with("a", Access::Direct).unwrap();
+    sink.fill(1 << 20).unwrap();
+    let metadata = fs::metadata(storage.path().join("a")).unwrap();
+    assert_eq!(metadata.len(), 1 << 20);
+    sink.write_synced_at(4, b" too").unwrap();
+    sink.fill(10).unwrap();
+    let content = bytes(&storage, "a");
+    assert_eq!(content.len(), 1 << 20);
+    assert!(content.starts_with(b"kept too") && content[8..].iter().all(|byte| *byte == 0));
+    let error = sink.fill(1 << 62).unwrap_err();
+    assert_eq!(error.operation(), Operation::Fill);
+    assert_eq!(fs::metadata(storage.path().join("a")).unwrap().len(), 1 << 20);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn where_there_is_no_direct_io_it_is_refused_and_no_file_is_left() {
+    // There is none in /proc; its files cannot be created, but opened.
+    let storage = FsStorage::open("/proc/self").unwrap();
+    let error = storage.open_sink_with("comm", Access::Direct).unwrap_err();
+    assert_eq!((error.kind(), error.operation()), (ErrorKind::Unsupported, Operation::Open));
 }
 
 #[test]

@@ -12,11 +12,12 @@ use super::SimOptions;
 use super::directory::{Directory, Id, NameChange};
 use super::fault::{Bit, Fault, Faults};
 use super::image::Image;
-use super::inode::{Inode, Medium, Route};
+use super::inode::{BLOCK, Inode, Medium, Route, Through};
 use super::pending::{Fate, Pending};
 use super::rng::Rng;
 use super::trace::{Failure, Recorder};
 use crate::names;
+use crate::storage::Access;
 
 /// Longer files are refused with EFBIG: they are in memory.
 const LONGEST: usize = 1 << 30;
@@ -207,14 +208,24 @@ impl Disk {
     }
 
     /// Writes what there is space for; an error after a part, as the system does it.
-    pub(super) fn write(&mut self, id: Id, offset: u64, bytes: &[u8], to: Route) -> Result<(), Failure> {
+    pub(super) fn write(
+        &mut self,
+        id: Id,
+        offset: u64,
+        bytes: &[u8],
+        (to, access): (Route, Access),
+    ) -> Result<(), Failure> {
         let too_long = || Failure::new("EFBIG", Errno::FBIG);
         let offset = usize::try_from(offset).map_err(|_| too_long())?;
         offset.checked_add(bytes.len()).filter(|end| *end <= LONGEST).ok_or_else(too_long)?;
         let most = self.longest(id)?;
         let (fits, rest) = bytes.split_at(most.saturating_sub(offset).min(bytes.len()));
+        let through = match access {
+            Access::Cached => Through::Cache,
+            Access::Direct => Through::Device { spoils: self.options.spoil_sectors },
+        };
         let mut sequence = self.sequence;
-        self.file(id)?.write(offset, fits, to, &mut || {
+        self.file(id)?.write(offset, fits, (to, through), &mut || {
             sequence = sequence.saturating_add(1);
             sequence
         });
@@ -235,6 +246,21 @@ impl Disk {
         });
         self.sequence = sequence;
         Ok(())
+    }
+
+    /// Zeros behind the end; they are pending like any bytes.
+    pub(super) fn fill(&mut self, id: Id, length: u64, access: Access) -> Result<(), Failure> {
+        let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST);
+        let mut length = length.ok_or_else(|| Failure::new("EFBIG", Errno::FBIG))?;
+        if access == Access::Direct {
+            length = length.next_multiple_of(BLOCK);
+        }
+        let end = self.files.get(&id).ok_or_else(Failure::absent)?.cache.len();
+        if length > end.max(self.longest(id)?) {
+            return Err(Failure::full());
+        }
+        let zeros = vec![0; length.saturating_sub(end)];
+        self.write(id, end as u64, &zeros, (Route::Straight, Access::Cached))
     }
 
     /// How long the file can be with the space that is left.
@@ -259,6 +285,17 @@ impl Disk {
         Ok(())
     }
 
+    /// The number of the last effect.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Makes durable what a file's effects behind that number are, and nothing else.
+    pub(super) fn sync_behind(&mut self, id: Id, sequence: u64) -> Result<(), Failure> {
+        self.file(id)?.settle_from(sequence.saturating_add(1));
+        Ok(())
+    }
+
     /// Bytes that were meant for another file.
     pub(super) fn overwrite(&mut self, name: &str, offset: u64, bytes: &[u8]) {
         if let Some(file) = self.find(name).and_then(|id| self.files.get_mut(&id)) {
@@ -278,13 +315,17 @@ impl Disk {
         }
     }
 
-    /// The pages are marked clean, and what was in them never gets to the disk, or some of it just did.
-    pub(super) fn spoil_sync(&mut self, id: Id) {
+    /// The pages are marked clean, and what was in them never gets to the disk, or some of it just did. Without pages, nothing shows what is
+    /// not there.
+    pub(super) fn spoil_sync(&mut self, id: Id, access: Access) {
         let mut spoiler = self.spoiler.take();
         if let Some(file) = self.files.get_mut(&id) {
             file.settle(&Medium::default(), &mut |_| {
                 Fate::kept(spoiler.as_mut().is_some_and(|rng| rng.chance(1, 2)))
             });
+            if access == Access::Direct {
+                file.forget_cache();
+            }
         }
         self.spoiler = spoiler;
     }

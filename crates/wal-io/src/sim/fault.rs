@@ -18,7 +18,7 @@ use super::trace::{Failure, Kind};
 /// flip bit seed S of GLOB
 /// ```
 /// - OPERATION: `create`, `open`, `stat`, `read`, `write`, `sync` (either of the next two), `syncdata`, `syncall`,
-///   `syncdir`, `syncparents`, `unlink`, `rename`, `preallocate`, `list`, `lock`, or `any` of them.
+///   `syncdir`, `syncparents`, `unlink`, `rename`, `preallocate`, `fill`, `list`, `lock`, or `any` of them.
 /// - WHEN: `#3` is the third matching operation from now on, `#3+` the third and every later one, `1 in 10 seed 7` one of
 ///   ten by chance; without it, every one. An interrupted operation that is tried again, and the rest of a short write,
 ///   count again.
@@ -35,7 +35,8 @@ use super::trace::{Failure, Kind};
 /// - `misdirect` is a disk that misses: the bytes become durable elsewhere, at OFFSET of the same file together with the
 ///   rest of that file, or at once in another FILE as far as that is long; where they belong they never arrive. Readers see
 ///   nothing of it until the power goes.
-/// - `short`: only K bytes are written at first, half of them by default, and the rest with a second write. No error.
+/// - `short`: only K bytes are written at first, half of them by default, and the rest with a second write; past the cache these are whole
+///   sectors. No error.
 /// - `interrupt`: EINTR, and the operation is tried again, as the traits demand, once. No error.
 /// - `slow` calls the hook of [`SimStorage::when_slow`](super::SimStorage::when_slow) before the operation. No time passes.
 /// - `flip` flips one bit of each matching file as soon as the fault is added, on the disk and for readers: bit N, counted

@@ -3,38 +3,50 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::directory::Id;
 use super::fault::Harm;
-use super::inode::Route;
+use super::inode::{BLOCK, Route, SECTOR};
 use super::trace::{Failure, Kind, Line, Place};
 use super::{Disk, Gone, SimStorage};
-use crate::{Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
+use crate::blocks::Blocks;
+use crate::{Access, Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
 
 /// What an operation is about.
 #[derive(Clone, Copy, Debug)]
 enum Subject<'a> {
     Directory,
-    Name(&'a str),
+    Name(&'a str, Access),
     Two(&'a str, &'a str),
-    File(Id),
-    Range(Id, u64, usize),
-    Length(Id, u64),
+    File(Id, Access),
+    Range(Id, Access, u64, usize),
+    Length(Id, Access, u64),
 }
 
 impl Disk {
     /// What the trace will say of an operation.
     fn line(&self, kind: Kind, subject: Subject<'_>) -> Line {
-        let (name, to, place) = match subject {
-            Subject::Directory => ("".into(), None, Place::Nowhere),
-            Subject::Name(name) => (name.into(), None, Place::Nowhere),
-            Subject::Two(from, to) => (from.into(), Some(to.into()), Place::Nowhere),
-            Subject::File(id) => (self.label(id), None, Place::Nowhere),
-            Subject::Range(id, offset, length) => (self.label(id), None, Place::Range(offset, length)),
-            Subject::Length(id, length) => (self.label(id), None, Place::Length(length)),
+        let (name, to, place, access) = match subject {
+            Subject::Directory => ("".into(), None, Place::Nowhere, Access::Cached),
+            Subject::Name(name, access) => (name.into(), None, Place::Nowhere, access),
+            Subject::Two(from, to) => (from.into(), Some(to.into()), Place::Nowhere, Access::Cached),
+            Subject::File(id, access) => (self.label(id), None, Place::Nowhere, access),
+            Subject::Range(id, access, at, length) => {
+                (self.label(id), None, Place::Range(at, length), access)
+            }
+            Subject::Length(id, access, length) => (self.label(id), None, Place::Length(length), access),
         };
-        Line { kind, name, to, place, slow: false, short: None, failure: None }
+        Line {
+            kind,
+            name,
+            to,
+            place,
+            direct: access == Access::Direct,
+            slow: false,
+            short: None,
+            failure: None,
+        }
     }
 }
 
@@ -62,7 +74,7 @@ impl SimStorage {
     ) -> Result<T, IoError> {
         let failed = |line: &Line, error| {
             let error = IoError::new(kind.operation(), self.path().join(&*line.name), error);
-            if let Subject::Range(_, offset, _) = subject { error.at(offset) } else { error }
+            if let Subject::Range(_, _, offset, _) = subject { error.at(offset) } else { error }
         };
         let mut again = false;
         loop {
@@ -102,15 +114,16 @@ impl SimStorage {
         }
     }
 
-    fn open(&self, name: &str) -> Result<File, IoError> {
-        self.call(Kind::Open, Subject::Name(name), |disk| {
+    fn open(&self, name: &str, access: Access) -> Result<File, IoError> {
+        self.call(Kind::Open, Subject::Name(name, access), |disk| {
             let id = disk.open(name)?;
-            Ok(self.file(disk, id))
+            Ok(self.file(disk, id, access))
         })
     }
 
-    fn file(&self, disk: &Disk, id: Id) -> File {
-        File { storage: self.clone(), id, _hold: disk.hold(id) }
+    fn file(&self, disk: &Disk, id: Id, access: Access) -> File {
+        let blocks = Mutex::new(Blocks::new(BLOCK));
+        File { storage: self.clone(), id, access, blocks, _hold: disk.hold(id) }
     }
 }
 
@@ -126,20 +139,20 @@ impl Storage for SimStorage {
         })
     }
 
-    fn create(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        let file = self.call(Kind::Create, Subject::Name(name), |disk| {
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        let file = self.call(Kind::Create, Subject::Name(name, access), |disk| {
             let id = disk.create(name)?;
-            Ok(self.file(disk, id))
+            Ok(self.file(disk, id, access))
         })?;
         Ok(Arc::new(file))
     }
 
-    fn open_sink(&self, name: &str) -> Result<Arc<dyn Sink>, IoError> {
-        Ok(Arc::new(self.open(name)?))
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        Ok(Arc::new(self.open(name, access)?))
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
-        Ok(Arc::new(self.open(name)?))
+        Ok(Arc::new(self.open(name, Access::Cached)?))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
@@ -147,7 +160,7 @@ impl Storage for SimStorage {
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
-        self.call(Kind::Unlink, Subject::Name(name), |disk| disk.unlink(name))
+        self.call(Kind::Unlink, Subject::Name(name, Access::Cached), |disk| disk.unlink(name))
     }
 
     fn sync_dir(&self) -> Result<(), IoError> {
@@ -176,9 +189,9 @@ impl Storage for SimStorage {
     }
 
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
-        let file = self.call(Kind::Lock, Subject::Name(name), |disk| {
+        let file = self.call(Kind::Lock, Subject::Name(name, Access::Cached), |disk| {
             let id = disk.lock(name)?;
-            Ok(self.file(disk, id))
+            Ok(self.file(disk, id, Access::Cached))
         })?;
         Ok(Box::new(Locked(file)))
     }
@@ -188,6 +201,9 @@ impl Storage for SimStorage {
 struct File {
     storage: SimStorage,
     id: Id,
+    access: Access,
+    /// What is written past the cache.
+    blocks: Mutex<Blocks>,
     /// Keeps the file after its name is gone.
     _hold: Arc<()>,
 }
@@ -199,20 +215,36 @@ impl fmt::Debug for File {
 }
 
 impl File {
+    fn locked(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn sync(&self, kind: Kind) -> Result<(), IoError> {
-        self.storage.call_or_harm(kind, Subject::File(self.id), |disk, harm, _| match harm {
+        let changes = self.locked().changes();
+        self.sync_what(kind, |disk| disk.sync(self.id))?;
+        self.locked().synced(changes);
+        Ok(())
+    }
+
+    fn sync_what(
+        &self,
+        kind: Kind,
+        sync: impl FnOnce(&mut Disk) -> Result<(), Failure>,
+    ) -> Result<(), IoError> {
+        let subject = Subject::File(self.id, self.access);
+        self.storage.call_or_harm(kind, subject, |disk, harm, _| match harm {
             Some(Harm::Fail(failure, _)) => {
-                disk.spoil_sync(self.id);
+                disk.spoil_sync(self.id, self.access);
                 Err(failure)
             }
             Some(Harm::Lose) => Ok(()),
-            _ => disk.sync(self.id),
+            _ => sync(disk),
         })
     }
 
     /// Writes at least the first byte, and says how many.
     fn write_some(&self, offset: u64, bytes: &[u8]) -> Result<usize, IoError> {
-        let subject = Subject::Range(self.id, offset, bytes.len());
+        let subject = Subject::Range(self.id, self.access, offset, bytes.len());
         self.storage.call_or_harm(Kind::Write, subject, |disk, harm, line| {
             let to = match harm {
                 None => Route::Straight,
@@ -223,34 +255,84 @@ impl File {
                     Route::Nowhere
                 }
                 Some(Harm::Fail(failure, after)) => {
-                    let after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
+                    let mut after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
+                    if self.access == Access::Direct {
+                        after -= after % SECTOR;
+                    }
                     let (part, _) = bytes.split_at(after);
                     // It fails in any case.
-                    let _ = disk.write(self.id, offset, part, Route::Straight);
+                    let _ = disk.write(self.id, offset, part, (Route::Straight, self.access));
                     return Err(failure);
                 }
                 Some(Harm::Short(after)) => {
                     let some =
                         after.map_or(bytes.len() / 2, |after| usize::try_from(after).unwrap_or(usize::MAX));
-                    let (part, rest) = bytes.split_at(some.max(1).min(bytes.len()));
-                    disk.write(self.id, offset, part, Route::Straight)?;
+                    let least = if self.access == Access::Direct { SECTOR } else { 1 };
+                    let some = some.max(1).checked_next_multiple_of(least).unwrap_or(some);
+                    let (part, rest) = bytes.split_at(some.min(bytes.len()));
+                    disk.write(self.id, offset, part, (Route::Straight, self.access))?;
                     line.short = (!rest.is_empty()).then_some(part.len());
                     return Ok(part.len());
                 }
             };
-            disk.write(self.id, offset, bytes, to)?;
+            disk.write(self.id, offset, bytes, (to, self.access))?;
             Ok(bytes.len())
         })
     }
 }
 
-impl Sink for File {
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+impl File {
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         let mut written = self.write_some(offset, bytes)?;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
             written += self.write_some(offset.saturating_add(written as u64), rest)?;
         }
         Ok(())
+    }
+
+    /// Writes the blocks that the bytes are in.
+    fn write_blocks(&self, blocks: &mut Blocks, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let end = offset.checked_add(bytes.len() as u64);
+        if end.is_none_or(|end| i64::try_from(end).is_err()) {
+            // The disk says what is wrong with it.
+            return self.write(offset, bytes);
+        }
+        let (mut at, mut bytes) = (offset, bytes);
+        while !bytes.is_empty() {
+            let piece = blocks.compose(at, bytes, |at, to| self.read_at(at, to))?;
+            self.write(piece.at, blocks.bytes(&piece)).inspect_err(|_| blocks.failed())?;
+            blocks.written(&piece);
+            at = at.saturating_add(piece.taken as u64);
+            (_, bytes) = bytes.split_at(piece.taken);
+        }
+        Ok(())
+    }
+}
+
+impl Sink for File {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let mut blocks = self.locked();
+        blocks.change();
+        match self.access {
+            Access::Cached => {
+                drop(blocks);
+                self.write(offset, bytes)
+            }
+            Access::Direct => self.write_blocks(&mut blocks, offset, bytes),
+        }
+    }
+
+    /// Two operations in any case, so that the power can go between them: the one system call can be cut short there, too.
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        let mut blocks = self.locked();
+        if self.access == Access::Direct && blocks.may_sync_alone(offset, bytes) {
+            let before = self.storage.locked().sequence();
+            self.write_blocks(&mut blocks, offset, bytes)?;
+            return self.sync_what(Kind::SyncData, |disk| disk.sync_behind(self.id, before));
+        }
+        drop(blocks);
+        self.write_at(offset, bytes)?;
+        self.sync_data()
     }
 
     fn sync_data(&self) -> Result<(), IoError> {
@@ -262,21 +344,36 @@ impl Sink for File {
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
-        self.storage.call(Kind::Preallocate, Subject::Length(self.id, length), |disk| {
+        self.locked().change();
+        self.storage.call(Kind::Preallocate, Subject::Length(self.id, self.access, length), |disk| {
             disk.preallocate(self.id, length)
         })
+    }
+
+    fn fill(&self, length: u64) -> Result<(), IoError> {
+        self.locked().change();
+        self.storage.call(Kind::Fill, Subject::Length(self.id, self.access, length), |disk| {
+            disk.fill(self.id, length, self.access)
+        })
+    }
+
+    fn block_bytes(&self) -> u64 {
+        match self.access {
+            Access::Cached => 1,
+            Access::Direct => BLOCK as u64,
+        }
     }
 }
 
 impl Source for File {
     fn length(&self) -> Result<u64, IoError> {
-        self.storage.call(Kind::Stat, Subject::File(self.id), |disk| {
+        self.storage.call(Kind::Stat, Subject::File(self.id, self.access), |disk| {
             disk.files.get(&self.id).map(|file| file.cache.len() as u64).ok_or_else(Failure::absent)
         })
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
-        let subject = Subject::Range(self.id, offset, buffer.len());
+        let subject = Subject::Range(self.id, self.access, offset, buffer.len());
         self.storage.call(Kind::Read, subject, |disk| disk.read(self.id, offset, buffer))
     }
 }

@@ -12,6 +12,10 @@ use super::rng::Rng;
 /// What the disk writes at once.
 pub(super) const SECTOR: usize = 512;
 
+/// The block of files that are written past the cache. Real ones are larger; of two sectors, a block can be torn, and there are many of them in
+/// a short file.
+pub(super) const BLOCK: usize = 2 * SECTOR;
+
 /// A file, whatever its name is.
 #[derive(Debug)]
 pub(super) struct Inode {
@@ -40,6 +44,15 @@ pub(super) enum Route {
     Nowhere,
     /// Into the cache, and on the medium to another offset.
     Elsewhere(u64),
+}
+
+/// What a write goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Through {
+    /// The cache, which knows the bytes that were written.
+    Cache,
+    /// Nothing. Whole sectors are written; in those that may be spoiled, it matters also that nothing changes.
+    Device { spoils: bool },
 }
 
 /// What else decides what a file's bytes become.
@@ -81,8 +94,8 @@ struct Effect {
 
 #[derive(Clone, Debug)]
 enum Change {
-    /// Bytes inside one sector.
-    Bytes { offset: usize, bytes: Piece },
+    /// Bytes inside one sector; `whole` if those that do not change are among them.
+    Bytes { offset: usize, bytes: Piece, whole: bool },
     /// The file became at least this long.
     Size(usize),
 }
@@ -148,7 +161,7 @@ impl Inode {
         &mut self,
         offset: usize,
         bytes: &[u8],
-        to: Route,
+        (to, through): (Route, Through),
         sequence: &mut dyn FnMut() -> u64,
     ) {
         if bytes.is_empty() {
@@ -167,9 +180,43 @@ impl Inode {
             let at = offset.saturating_add(start);
             let length = (SECTOR - at % SECTOR).min(bytes.len() - start);
             let bytes = Piece { write: Arc::clone(&write), start, length };
-            self.pending.push(Effect { sequence: sequence(), change: Change::Bytes { offset: at, bytes } });
             start += length;
+            if through == (Through::Device { spoils: false }) && self.holds(at, bytes.bytes()) {
+                continue;
+            }
+            let change = Change::Bytes { offset: at, bytes, whole: through != Through::Cache };
+            self.pending.push(Effect { sequence: sequence(), change });
         }
+    }
+
+    /// The medium holds these bytes of a sector for certain, whatever becomes of what is pending.
+    fn holds(&self, offset: usize, bytes: &[u8]) -> bool {
+        let mut there = vec![0; bytes.len()];
+        let sector = offset / SECTOR;
+        self.durable.read(offset, &mut there) == bytes.len()
+            && there == bytes
+            && !self.pending.iter().any(|effect| effect.sector() == Some(sector))
+    }
+
+    /// Makes what was written last durable, from the effect of that number on, and nothing else.
+    pub(super) fn settle_from(&mut self, first: u64) {
+        let pending = std::mem::take(&mut self.pending);
+        let (earlier, now): (Vec<_>, Vec<_>) =
+            pending.into_iter().partition(|effect| effect.sequence < first);
+        self.pending = now;
+        let durable = self.settled(&Medium::default(), &mut |_| Fate::Kept);
+        // What is written over does not come back.
+        let over: BTreeSet<usize> = self.pending.iter().filter_map(Effect::sector).collect();
+        self.pending = earlier;
+        self.pending.retain(|effect| effect.sector().is_none_or(|sector| !over.contains(&sector)));
+        self.durable = durable;
+        self.durable.share(&self.cache);
+        self.promised = self.promised.max(self.durable.len());
+    }
+
+    /// Readers see what is on the medium.
+    pub(super) fn forget_cache(&mut self) {
+        self.cache.clone_from(&self.durable);
     }
 
     /// Makes the file at least `length` bytes long, with space for all of them.
@@ -208,7 +255,7 @@ impl Inode {
         let (mut there, mut holes) = (BTreeSet::new(), Vec::new());
         for effect in &self.pending {
             let fate = fate(effect.sequence);
-            if let Change::Bytes { offset, bytes } = &effect.change
+            if let Change::Bytes { offset, bytes, .. } = &effect.change
                 && offset + bytes.length > solid
             {
                 if fate == Fate::Kept {
@@ -219,9 +266,9 @@ impl Inode {
             }
             match (fate, &effect.change) {
                 (Fate::Lost, _) | (Fate::Garbage { .. }, Change::Size(_)) => {}
-                (Fate::Kept, Change::Bytes { offset, bytes }) => image.put(*offset, bytes.bytes()),
+                (Fate::Kept, Change::Bytes { offset, bytes, .. }) => image.put(*offset, bytes.bytes()),
                 (Fate::Kept, Change::Size(size)) => length = length.max(*size),
-                (Fate::Part { chance, .. }, Change::Bytes { offset, bytes }) => {
+                (Fate::Part { chance, .. }, Change::Bytes { offset, bytes, .. }) => {
                     let (first, _) = bytes.bytes().split_at(below(chance, bytes.length));
                     image.put(*offset, first);
                 }
@@ -229,9 +276,10 @@ impl Inode {
                     let part = length.saturating_add(below(chance, size.saturating_sub(length)));
                     length = length.max(part - part % unit.max(1));
                 }
-                (Fate::Garbage { seed, reach, stale }, Change::Bytes { offset, bytes }) => {
+                (Fate::Garbage { seed, reach, stale }, Change::Bytes { offset, bytes, whole }) => {
                     let (start, length) = match reach {
                         Reach::Sector => (offset - offset % SECTOR, SECTOR),
+                        Reach::Bytes | Reach::Empty if *whole => changed(&image, *offset, bytes.bytes()),
                         Reach::Bytes | Reach::Empty => (*offset, bytes.length),
                     };
                     if reach != Reach::Empty || image.is_zero(start, length) {
@@ -275,7 +323,7 @@ impl Inode {
         hash.update(&self.pending.len().to_le_bytes());
         for effect in &self.pending {
             let (kind, place, bytes) = match &effect.change {
-                Change::Bytes { offset, bytes } => (0, *offset, bytes.bytes()),
+                Change::Bytes { offset, bytes, whole } => (2 * u8::from(*whole), *offset, bytes.bytes()),
                 Change::Size(size) => (1, *size, [].as_slice()),
             };
             hash.update(&[kind]);
@@ -301,13 +349,33 @@ impl Inode {
             let file = self.label.to_string();
             let pending = match &effect.change {
                 Change::Size(size) => Pending::Size { file, length: *size as u64 },
-                Change::Bytes { offset, bytes } => {
+                Change::Bytes { offset, bytes, .. } => {
                     Pending::Sector { file, offset: *offset as u64, length: bytes.length as u64 }
                 }
             };
             (effect.sequence, pending)
         })
     }
+}
+
+impl Effect {
+    /// The sector in which bytes are written.
+    fn sector(&self) -> Option<usize> {
+        match &self.change {
+            Change::Bytes { offset, .. } => Some(offset / SECTOR),
+            Change::Size(_) => None,
+        }
+    }
+}
+
+/// Where new bytes differ from those that are there, and how many bytes that is: a torn sector keeps what is the same in both.
+fn changed(image: &Image, offset: usize, new: &[u8]) -> (usize, usize) {
+    let mut old = vec![0; new.len()];
+    image.read(offset, &mut old);
+    let differs = || old.iter().zip(new).map(|(old, new)| old != new);
+    let first = differs().position(|differs| differs).unwrap_or(new.len());
+    let end = differs().rposition(|differs| differs).map_or(first, |last| last + 1);
+    (offset + first, end - first)
 }
 
 /// A number from 0 to `most`.

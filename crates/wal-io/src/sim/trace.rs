@@ -24,13 +24,14 @@ pub(super) enum Kind {
     Unlink,
     Rename,
     Preallocate,
+    Fill,
     List,
     Lock,
 }
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Create,
         Self::Open,
         Self::Stat,
@@ -43,6 +44,7 @@ impl Kind {
         Self::Unlink,
         Self::Rename,
         Self::Preallocate,
+        Self::Fill,
         Self::List,
         Self::Lock,
     ];
@@ -62,6 +64,7 @@ impl Kind {
             Self::Unlink => "unlink",
             Self::Rename => "rename",
             Self::Preallocate => "preallocate",
+            Self::Fill => "fill",
             Self::List => "list",
             Self::Lock => "lock",
         }
@@ -86,6 +89,7 @@ impl Kind {
             Self::Unlink => Operation::Unlink,
             Self::Rename => Operation::Rename,
             Self::Preallocate => Operation::Preallocate,
+            Self::Fill => Operation::Fill,
             Self::List => Operation::List,
             Self::Lock => Operation::Lock,
         }
@@ -111,6 +115,8 @@ pub(super) struct Line {
     /// The new name, of a rename.
     pub(super) to: Option<Arc<str>>,
     pub(super) place: Place,
+    /// It is about a file that is written past the cache.
+    pub(super) direct: bool,
     /// A fault made it slow.
     pub(super) slow: bool,
     /// How many bytes of a short write were written.
@@ -138,6 +144,9 @@ impl fmt::Display for Line {
             Place::Nowhere => {}
             Place::Range(offset, length) => write!(f, " {offset}+{length}")?,
             Place::Length(length) => write!(f, " {length}")?,
+        }
+        if self.direct {
+            f.write_str(" direct")?;
         }
         if self.slow {
             f.write_str(" slowly")?;
