@@ -2,6 +2,7 @@
 //! allocations, and real processes with their system calls.
 
 pub mod allocations;
+pub mod clock;
 pub mod explore;
 pub mod faulty;
 pub mod fuzz;

@@ -17,6 +17,7 @@ struct Total {
     unfinished: u64,
     rewritten: u64,
     torn: u64,
+    resumed: u64,
 }
 
 struct Life {
@@ -169,6 +170,29 @@ impl Life {
         Ok(())
     }
 
+    /// S14: goes on after a failure, if it can. What was accepted is durable then.
+    fn resume(&mut self, wal: &Wal) -> bool {
+        if self.rng.one_in(3) {
+            return false;
+        }
+        if self.rng.one_in(4) {
+            let operations = self.rng.below(8);
+            self.disk.crash_after(operations);
+        }
+        match wal.resume() {
+            Ok(durable) => {
+                self.say(format!("resumed through {}", durable.index));
+                self.total.resumed += 1;
+                self.history.durable(durable.index.get());
+                true
+            }
+            Err(error) => {
+                self.say(format!("resume -> {error}"));
+                false
+            }
+        }
+    }
+
     /// One process from open to its end.
     fn process(&mut self) {
         let wal = self.open();
@@ -188,7 +212,9 @@ impl Life {
                 if error.kind() == ErrorKind::Poisoned {
                     let after = wal.append(Record::new(RecordKind::new(1).unwrap(), b"late"));
                     assert!(after.is_err(), "E: acknowledged after a failure");
-                    break;
+                    if !self.resume(&wal) {
+                        break;
+                    }
                 }
                 if self.disk.is_frozen() {
                     break;
@@ -255,13 +281,14 @@ fn v15_v19_s5_random_crashes_also_inside_recovery_lose_nothing() {
         total.unfinished += one.unfinished;
         total.rewritten += one.rewritten;
         total.torn += one.torn;
+        total.resumed += one.resumed;
     }
     println!(
-        "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut",
-        total.recoveries, total.unfinished, total.rewritten, total.torn
+        "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut, {} resumed",
+        total.recoveries, total.unfinished, total.rewritten, total.torn, total.resumed
     );
     // The lives must meet what they are there for.
     if seeds.end - seeds.start >= 1000 {
-        assert!(total.unfinished > 100 && total.rewritten > 100 && total.torn > 100);
+        assert!(total.unfinished > 100 && total.rewritten > 100 && total.torn > 100 && total.resumed > 100);
     }
 }

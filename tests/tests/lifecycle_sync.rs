@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use wal_io::sim::SimStorage;
-use wal_manager::{Durability, Error, ErrorKind, FsStorage, MemStorage};
+use wal_manager::{Clock, Durability, Error, ErrorKind, FsStorage, MemStorage};
 use wal_tests::faulty::{EIO, ENOSPC, FaultyStorage, Kind, Which};
 use wal_tests::life::{
     Acked, assert_holds, cause, errno, note, open, options, payload, read_back, record, reopen, within,
@@ -41,7 +42,7 @@ fn i2_a_group_of_any_size_is_one_write() {
     let mut behind = wal.durable().offset;
     for group in 1..=64_u64 {
         let tickets: Vec<_> =
-            (0..group).map(|number| wal.submit(record(&payload(number, 3000))).unwrap()).collect();
+            (0..group).map(|number| wal.submit(record(&payload(number, 1900))).unwrap()).collect();
         assert!(storage.ops().is_empty(), "a record that nobody waits for costs nothing yet");
         let end = tickets.last().unwrap().wait().unwrap().position.offset;
         let trace = storage.forget();
@@ -283,6 +284,46 @@ fn s2_a_lone_writer_pays_one_write_and_one_sync_in_its_own_thread() {
         assert!(ops.iter().all(|op| op.thread == thread::current().id()), "in its own thread");
         assert_eq!(wal.durable(), appended.position);
     }
+}
+
+/// Each look at it takes a millisecond.
+#[derive(Debug, Default)]
+struct LookClock(AtomicUsize);
+
+impl Clock for LookClock {
+    fn wall(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(self.0.fetch_add(1, Ordering::SeqCst) as u64)
+    }
+}
+
+#[test]
+fn s10_a_writer_that_is_alone_again_does_not_wait_for_those_who_left() {
+    within("a writer in company and alone", || {
+        let clock = Arc::new(LookClock::default());
+        let wal = Arc::new(reopen(options(&MemStorage::new()).clock(clock.clone())).0);
+        let append = |wal: &Wal, times: u64| {
+            for number in 0..times {
+                wal.append(record(&payload(number, 20))).unwrap();
+            }
+        };
+        let threads: Vec<_> = (0..6)
+            .map(|_| {
+                let wal = Arc::clone(&wal);
+                thread::spawn(move || append(&wal, 200))
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        // One group may still have been waited for.
+        append(&wal, 2);
+        let before = clock.0.load(Ordering::SeqCst);
+        append(&wal, 50);
+        let looks = clock.0.load(Ordering::SeqCst) - before;
+        assert_eq!(looks, 50 * 4, "two for the group, two for the sync, none for a wait");
+    });
 }
 
 #[test]

@@ -11,8 +11,9 @@
 //! for those that are just returning ([`crate::gather`]).
 
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::error;
@@ -21,16 +22,18 @@ use wal_format::control::{Promise, Seal};
 use wal_format::encode::LogEncoder;
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
-use wal_io::Sink;
+use wal_io::{IoError, Sink};
 
+use crate::background::{Background, Policies};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::housekeeping::PREPARE_BYTES;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
-use crate::state::{InFlight, State};
+use crate::state::{Group, InFlight, State};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
+use crate::watch::Place;
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -40,8 +43,9 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 /// it: 128 KiB. Larger writes are not faster, and what is written sooner is still in the processor's cache (decision 0025).
 pub const GROUP_BYTES: usize = 128 << 10;
 
-/// A group buffer larger than this, after a huge record, is given back to the system.
-const BUFFER_KEPT_BYTES: usize = 2 * GROUP_BYTES_MAX;
+/// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Two: one such
+/// part is at the disk while the next is filled.
+const UNSYNCED_PARTS_MAX: u64 = 2;
 
 /// Room that a log keeps beside its records: a promise before the next one and the seal, each with the padding before it, and the chunk
 /// header of a record that they push over the end of a block.
@@ -62,6 +66,10 @@ pub(crate) struct Commit {
     log_bytes: u64,
     /// The active log is far enough for the next one to be made.
     next_wanted: AtomicBool,
+    policies: Policies,
+    background: Background,
+    /// For the thread, which has it too.
+    me: Weak<Self>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
 }
@@ -88,17 +96,29 @@ pub(crate) enum Accepted {
 
 /// Why somebody leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
+pub(crate) enum Why {
     /// Somebody waits for the group, or it is large.
     Asked,
-    /// A rotation or a close wants everything durable.
+    /// A rotation or a close wants everything durable, or too much is not.
     Drain,
+    /// The log is idle, and the last group is not proven yet.
+    Promise,
 }
 
 impl Commit {
-    pub(crate) fn new(state: State, log_bytes: u64, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
+    /// Starts the thread of its own if the policies need one from the beginning.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn new(
+        state: State,
+        log_bytes: u64,
+        policies: Policies,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>> {
         let (durable, written) = (state.durable.index.get(), state.written.index.get());
-        Self {
+        let commit = Arc::new_cyclic(|me| Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
             durable: AtomicU64::new(durable),
@@ -106,17 +126,41 @@ impl Commit {
             rounds: Default::default(),
             log_bytes,
             next_wanted: AtomicBool::new(false),
+            policies,
+            background: Background::default(),
+            me: Weak::clone(me),
             clock,
             metrics,
+        });
+        if policies.interval.is_some() {
+            commit.background.start(&commit)?;
         }
+        Ok(commit)
+    }
+
+    pub(crate) fn policies(&self) -> Policies {
+        self.policies
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
+    pub(crate) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     /// Locks the state. A thread that panicked inside has left it in doubt: that is a failure like a failed write.
     pub(crate) fn lock(&self) -> Guard<'_> {
         self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
-            if state.failed.is_none() {
-                state.failed = Some(Error::Panicked);
+            if !state.broken {
+                state.broken = true;
+                state.failed.get_or_insert(Error::Panicked);
                 self.wake_everybody();
             }
             state
@@ -127,6 +171,7 @@ impl Commit {
         state.blocked += 1;
         let mut state = self.changed.wait(state).unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
+            state.broken = true;
             state.failed.get_or_insert(Error::Panicked);
             state
         });
@@ -141,15 +186,31 @@ impl Commit {
         }
     }
 
-    fn wake_everybody(&self) {
+    pub(crate) fn wake_everybody(&self) {
         self.changed.notify_all();
         for round in &self.rounds {
             round.word.wake_all();
         }
+        // It wakes those who await.
+        self.background.bell.ring();
+    }
+
+    /// Wakes all who await, to look for themselves; the mutex is not held.
+    pub(crate) fn wake_awaiting(&self) {
+        let all = self.lock().awaiting.all();
+        for (_, waker) in all {
+            waker.wake();
+        }
+    }
+
+    /// Tells those without the mutex how far everything is.
+    pub(crate) fn publish(&self, state: &State) {
+        self.written.store(state.written.index.get(), Ordering::Release);
+        self.durable.store(state.durable.index.get(), Ordering::Release);
     }
 
     /// Whether a record has got as far as `level` says, as far as is known without the mutex.
-    fn has_reached(&self, index: Index, level: Durability) -> bool {
+    pub(crate) fn has_reached(&self, index: Index, level: Durability) -> bool {
         let reached = if level == Durability::Synced { &self.durable } else { &self.written };
         reached.load(Ordering::Acquire) >= index.get()
     }
@@ -178,6 +239,9 @@ impl Commit {
                 state = self.lock();
             } else if state.forming.len() >= GROUP_BYTES_MAX {
                 state = self.wait(state);
+            } else if state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX) {
+                // INVARIANT: RS1. What a resume has to keep is bounded.
+                state = self.wait_for_room(state);
             } else {
                 break;
             }
@@ -208,11 +272,88 @@ impl Commit {
         let appended = state.encode(&head, record.families, record.payload);
         state.next_index = next_index;
         state.seq_floor = next_floor;
+        let ring = mem::take(&mut state.parked);
         drop(state);
+        if ring {
+            self.background.bell.ring();
+        }
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
         self.metrics.last_seq.set(seqs.last().get() as f64);
         Ok(Accepted::Record(appended))
+    }
+
+    /// Waits until some of what is written has become durable; makes it so if there is no thread that does.
+    fn wait_for_room<'a>(&'a self, state: Guard<'a>) -> Guard<'a> {
+        if state.threadless && state.in_flight.is_none() && !state.syncing {
+            self.lead(state, Why::Drain);
+            return self.lock();
+        }
+        self.background.bell.ring();
+        self.wait(state)
+    }
+
+    /// Waits until the frontier is behind the record, whoever makes it so.
+    pub(crate) fn wait_durable(&self, index: Index) -> Result<Position> {
+        let mut state = self.lock();
+        loop {
+            if state.durable.index >= index {
+                return Ok(state.durable);
+            }
+            state.check()?;
+            if state.dropped {
+                return Err(Error::Closed);
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// The same for who may not block. With `demand`, it is made so: by the log's own thread, if nobody else is on the way.
+    pub(crate) fn poll_durable(
+        &self,
+        index: Index,
+        demand: bool,
+        place: &mut Option<Place>,
+        context: &Context<'_>,
+    ) -> Poll<Result<Position>> {
+        if !self.has_reached(index, Durability::Synced)
+            && let Some(me) = self.me()
+        {
+            // It leads for those who may not block, and wakes them after a failure.
+            self.background.start(&me)?;
+        }
+        let mut state = self.lock();
+        if let Some(place) = place.take_if(|place| !place.is_of(index)) {
+            state.awaiting.leave(place);
+        }
+        let done = if state.durable.index >= index {
+            Some(Ok(state.durable))
+        } else if let Err(error) = state.check() {
+            Some(Err(error))
+        } else if state.dropped && !demand {
+            Some(Err(Error::Closed))
+        } else {
+            None
+        };
+        if let Some(done) = done {
+            if let Some(place) = place.take() {
+                state.awaiting.leave(place);
+            }
+            return Poll::Ready(done);
+        }
+        // INVARIANT: S8. Entered under the mutex: whoever moves the frontier, or fails, finds it afterwards.
+        *place = Some(state.awaiting.enter(index, *place, context.waker()));
+        if demand {
+            state.sync_wanted = state.sync_wanted.max(index);
+            state.demanded = state.demanded.max(index);
+            // Whoever is at the disk rings when it comes back.
+            let ring = state.in_flight.is_none() && !state.exclusive;
+            drop(state);
+            if ring {
+                self.background.bell.ring();
+            }
+        }
+        Poll::Pending
     }
 
     /// Waits until the record is as durable as `level` says.
@@ -258,14 +399,14 @@ impl Commit {
     }
 
     /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
-    fn lead<'a>(&'a self, state: Guard<'a>, why: Why) {
+    pub(crate) fn lead<'a>(&'a self, state: Guard<'a>, why: Why) {
         // Whatever panics from here on, dropping this tells the others. It takes the mutex, so the guard below goes first.
-        let mut leader = Leader { commit: self, done: false };
+        let mut leader = Leader { commit: self, done: false, leads: true, group: None };
         let mut state = state;
         state.round = state.round.wrapping_add(1);
         state.in_flight = Some(InFlight::GATHERING);
         let round = self.round(state.round);
-        let wants_sync = |state: &State| why == Why::Drain || state.sync_wanted > state.durable.index;
+        let wants_sync = |state: &State| why != Why::Asked || state.sync_wanted > state.durable.index;
         if why == Why::Asked && wants_sync(&state) {
             let arrived = 1 + round.waiting.load(Ordering::Relaxed);
             if let Some((writers, longest)) = state.gather.begin(arrived) {
@@ -276,22 +417,20 @@ impl Commit {
             }
         }
         let sync = wants_sync(&state) && !seeded_bug!(AckWithoutSync);
-        let target = state.accepted;
-        let spare = mem::take(&mut state.spare);
-        let mut bytes = mem::replace(&mut state.forming, spare);
-        let start = mem::replace(&mut state.forming_start, target.offset);
-        let records = mem::take(&mut state.forming_records);
-        if let Some(slot) = state.promise.take() {
-            // INVARIANT: P1, PR2. Exactly the frontier: what the last successful sync covered, in this log, and so in all before it.
-            let next_index = Index::new(state.durable.index.get() + 1);
-            let mut promise = Promise { durable_end: state.durable.offset, next_index };
-            if seeded_bug!(PromiseOfWritten) {
-                let next_index = Index::new(state.written.index.get() + 1);
-                promise = Promise { durable_end: state.written.offset, next_index };
-            }
-            state.active.encoder.fill_promise(&mut bytes, slot, &promise);
-            state.promised = state.durable.index;
+        while sync && state.syncing {
+            // INVARIANT: row 46. One sync at a time: of two that overlap, only one is told of a failure.
+            state = self.wait(state);
         }
+        if state.failed.is_some() {
+            // Everybody was told while this one waited: nothing is written behind bytes of which nothing is known (row 54).
+            leader.done = true;
+            state.in_flight = None;
+            return self.tell_blocked(&state);
+        }
+        let (target, digest) = (state.accepted, state.active.encoder.digest());
+        let records = state.forming_records;
+        state.fill_promise();
+        let group = leader.group.insert(state.take_forming());
         let will_be_due = sync && target.index > state.promised;
         state.in_flight = Some(InFlight { gathering: false, will_be_due, through: target.index, sync });
         let sink = Arc::clone(&state.active.sink);
@@ -302,38 +441,39 @@ impl Commit {
         drop(state);
 
         let begin = if sync { self.clock.monotonic() } else { Duration::ZERO };
-        let mut result = self.write(&*sink, start, &bytes, records, sync);
+        let mut result = self.write(&*sink, group, records, sync);
         let took = if sync { self.clock.monotonic().saturating_sub(begin) } else { Duration::ZERO };
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);
+            if why == Why::Promise {
+                self.metrics.idle_promises.increment(1);
+            }
         }
         let mut state = self.lock();
         leader.done = true;
+        let group = leader.group.take();
         state.in_flight = None;
         let target = if seeded_bug!(AckOfNextGroup) { state.accepted } else { target };
         if seeded_bug!(FailureIgnored) {
             result = Ok(());
         }
-        bytes.clear();
-        if bytes.capacity() <= BUFFER_KEPT_BYTES {
-            state.spare = bytes;
+        for group in group.into_iter().filter(|group| !group.bytes.is_empty()) {
+            state.keep(group);
         }
         match result {
-            // A thread panicked inside meanwhile, and others were told: nothing moves any more.
+            // Others were told of a failure meanwhile: nothing moves any more.
             Ok(()) if state.failed.is_some() => {}
             Ok(()) => {
-                state.written = target;
-                self.written.store(target.index.get(), Ordering::Release);
+                (state.written, state.written_digest) = (target, digest);
                 if sync || seeded_bug!(AckWithoutSync) {
-                    // INVARIANT: PR1. Only here, and at a switch of logs, does the frontier move.
-                    state.durable = target;
-                    self.durable.store(target.index.get(), Ordering::Release);
+                    state.advance(target, digest);
                     if !state.next_wanted && (state.rotated || target.offset >= PREPARE_BYTES) {
                         state.next_wanted = true;
                         self.next_wanted.store(true, Ordering::Relaxed);
                     }
                 }
+                self.publish(&state);
             }
             Err(cause) => self.fail(&mut state, cause),
         }
@@ -345,6 +485,9 @@ impl Commit {
             state.gather.synced(woken.saturating_add(1), waiting, took);
         }
         let hand_over = waiting > 0 && !state.exclusive && !seeded_bug!(LeadershipLost);
+        let reached = state.reached();
+        let ring = self.has_work(&state, waiting, sync);
+        let begin_thread = ring && !state.threadless;
         drop(state);
         // INVARIANT: S8. Whoever waits for the next round is waiting for a leader: one of them becomes it, unless somebody is faster.
         if hand_over {
@@ -355,6 +498,56 @@ impl Commit {
         }
         if woken > 0 {
             round.word.wake_all();
+        }
+        for (_, waker) in reached {
+            waker.wake();
+        }
+        if begin_thread && self.start_background() {
+            self.background.bell.ring();
+        }
+    }
+
+    /// Whether a leader that comes back leaves something to the log's own thread.
+    fn has_work(&self, state: &State, waiting: u32, sync: bool) -> bool {
+        let demanded = state.demanded > state.durable.index && waiting == 0;
+        let bytes = state.unsynced_bytes >= self.policies.bytes;
+        // The first group whose proof it will have to write starts it; from then on it has a deadline, or is rung by the next append.
+        let idle = sync && self.policies.idle.is_some() && !state.watched;
+        (demanded || bytes || idle) && state.check().is_ok()
+    }
+
+    /// Syncs what is written, beside the groups that go on being written. The caller has seen that no other sync is under way.
+    pub(crate) fn sync_written<'a>(&'a self, state: Guard<'a>) {
+        let mut leader = Leader { commit: self, done: false, leads: false, group: None };
+        let mut state = state;
+        state.syncing = true;
+        let (target, digest) = (state.written, state.written_digest);
+        let sink = Arc::clone(&state.active.sink);
+        drop(state);
+        let result = self.sync_sink(&*sink);
+        let mut state = self.lock();
+        leader.done = true;
+        state.syncing = false;
+        match result {
+            Ok(()) if state.failed.is_some() => {}
+            Ok(()) => {
+                state.advance(target, digest);
+                self.publish(&state);
+            }
+            Err(cause) => self.fail(&mut state, cause),
+        }
+        self.tell_blocked(&state);
+        let reached = state.reached();
+        let index = state.durable.index;
+        drop(state);
+        for round in &self.rounds {
+            if round.waiting.load(Ordering::Relaxed) > 0 {
+                round.word.wake_all();
+            }
+        }
+        self.metrics.durable_index.set(index.get() as f64);
+        for (_, waker) in reached {
+            waker.wake();
         }
     }
 
@@ -374,24 +567,40 @@ impl Commit {
         }
     }
 
-    fn write(&self, sink: &dyn Sink, start: u64, bytes: &[u8], records: u64, sync: bool) -> Result<()> {
-        let begin = if sync { self.clock.monotonic() } else { Duration::ZERO };
-        // ORDER: S5. Synced before the frontier moves and anybody is told.
-        let done = match (bytes.is_empty(), sync) {
-            (true, false) => Ok(()),
-            (true, true) => sink.sync_data(),
-            (false, false) => sink.write_at(start, bytes),
-            (false, true) => sink.write_synced_at(start, bytes),
-        };
-        if seeded_bug!(SyncRetried) && sync { done.or_else(|_| sink.sync_data()) } else { done }?;
-        if sync {
-            self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
+    fn write(&self, sink: &dyn Sink, group: &Group, records: u64, sync: bool) -> Result<()> {
+        if !sync {
+            if !group.bytes.is_empty() {
+                sink.write_at(group.start, &group.bytes)?;
+            }
+        } else {
+            // ORDER: S5. Synced before the frontier moves and anybody is told.
+            self.synced(sink, || {
+                if group.bytes.is_empty() {
+                    sink.sync_data()
+                } else {
+                    sink.write_synced_at(group.start, &group.bytes)
+                }
+            })?;
         }
-        if !bytes.is_empty() {
-            self.metrics.written_bytes.increment(bytes.len() as u64);
+        if !group.bytes.is_empty() {
+            self.metrics.written_bytes.increment(group.bytes.len() as u64);
             self.metrics.groups.increment(1);
             self.metrics.group_records.record(records as f64);
         }
+        Ok(())
+    }
+
+    fn sync_sink(&self, sink: &dyn Sink) -> Result<()> {
+        // ORDER: S5. Synced before the frontier moves and anybody is told.
+        self.synced(sink, || sink.sync_data())
+    }
+
+    fn synced(&self, sink: &dyn Sink, sync: impl FnOnce() -> std::result::Result<(), IoError>) -> Result<()> {
+        let begin = self.clock.monotonic();
+        let synced = sync();
+        let synced = if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced };
+        synced?;
+        self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
         Ok(())
     }
 
@@ -425,21 +634,42 @@ impl Commit {
         Ok(exclusive)
     }
 
+    /// Gets a log that has failed to itself, for a resume: nobody is at the disk any more. `None` if it has not failed.
+    pub(crate) fn halt(&self) -> Result<Option<Exclusive<'_>>> {
+        let mut state = self.lock();
+        while state.in_flight.is_some() || state.syncing || state.exclusive {
+            state = self.wait(state);
+        }
+        if state.closed {
+            return Err(Error::Closed);
+        }
+        if state.broken {
+            return state.check().map(|()| None);
+        }
+        if state.failed.is_none() {
+            return Ok(None);
+        }
+        state.exclusive = true;
+        drop(state);
+        Ok(Some(Exclusive { commit: self }))
+    }
+
     /// Closes the log, whatever became of it, and waits for who is at the disk.
     pub(crate) fn shut(&self) {
         let mut state = self.lock();
         state.closed = true;
-        while state.in_flight.is_some() {
+        while state.in_flight.is_some() || state.syncing {
             state = self.wait(state);
         }
         drop(state);
         self.wake_everybody();
+        self.wake_awaiting();
     }
 
     /// Waits for the leader and makes what is accepted durable, a header that no record followed yet too: a seal may come next (PR5).
     fn drain(&self) -> Result<()> {
         let mut state = self.lock();
-        while state.in_flight.is_some() {
+        while state.in_flight.is_some() || state.syncing {
             state = self.wait(state);
         }
         state.check()?;
@@ -472,7 +702,11 @@ impl Drop for Exclusive<'_> {
         }
         self.commit.tell_blocked(&state);
         let next = self.commit.round(state.round.wrapping_add(1));
+        let ring = state.demanded > state.durable.index || !state.parked;
         drop(state);
+        if ring {
+            self.commit.background.bell.ring();
+        }
         if next.waiting.load(Ordering::Relaxed) > 0 {
             next.word.wake_one();
         }
@@ -483,13 +717,24 @@ impl Drop for Exclusive<'_> {
 struct Leader<'a> {
     commit: &'a Commit,
     done: bool,
+    /// It has the round; otherwise it syncs beside the groups.
+    leads: bool,
+    /// What it takes to the disk.
+    group: Option<Group>,
 }
 
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         if !self.done && !seeded_bug!(PanicLeavesWaiters) {
             let mut state = self.commit.lock();
-            state.in_flight = None;
+            if let Some(group) = self.group.take() {
+                state.keep(group);
+            }
+            if self.leads {
+                state.in_flight = None
+            } else {
+                state.syncing = false
+            }
             self.commit.fail(&mut state, Error::Panicked);
         }
     }

@@ -168,11 +168,21 @@ pub enum Error {
         /// What is allowed.
         allowed: String,
     },
-    /// A write or a sync failed, or a thread panicked inside the log. Nothing is acknowledged any more; open the directory again.
-    #[error("the log stopped after a failure, open it again: {cause}")]
+    /// A write or a sync failed, or a thread panicked inside the log. Nothing is acknowledged any more: mend the cause, then
+    /// [`Wal::resume`](crate::Wal::resume), or open the directory again.
+    #[error("the log stopped after a failure, resume it or open it again: {cause}")]
     Poisoned {
         /// The first failure.
         cause: Arc<Error>,
+    },
+    /// The system has no thread for the log, which needs one for [`Options::sync_interval`](crate::Options::sync_interval) and for whoever
+    /// awaits a ticket.
+    #[error(
+        "no thread could be started for the log: {source}; raise the limit, or do without a sync interval and without awaiting"
+    )]
+    Thread {
+        /// What the system said.
+        source: Arc<std::io::Error>,
     },
     /// A thread panicked while it worked inside the log.
     #[error("a thread panicked inside the log")]
@@ -201,7 +211,7 @@ pub enum ErrorKind {
     NewerFormat,
     /// The caller's input is refused; nothing was written; change it.
     Invalid,
-    /// The log stopped; open again.
+    /// The log stopped; resume it or open again.
     Poisoned,
     /// The log was closed.
     Closed,
@@ -212,7 +222,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Io(_) | Self::Restless { .. } => ErrorKind::Io,
+            Self::Io(_) | Self::Restless { .. } | Self::Thread { .. } => ErrorKind::Io,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Damaged(_)
             | Self::NotClean(_)

@@ -12,7 +12,7 @@ use tracing::warn;
 use wal_format::Index;
 
 use crate::state::ActiveLog;
-use crate::sync::{Condvar, Join, Mutex, MutexGuard, spawn};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
 use crate::wal::Inner;
 
 /// Bytes in a log before the next one is made, unless the engine rotates by itself: 64 KiB. A log that is opened for a handful of records never
@@ -44,7 +44,7 @@ enum Worker {
     /// None yet.
     Wanted,
     /// The process that it was started in: in the child of a fork there is no thread.
-    Runs { thread: Join, process: u32 },
+    Runs { thread: JoinHandle<()>, process: u32 },
 }
 
 impl Housekeeper {

@@ -35,18 +35,22 @@
 //! | --- | --- | --- | --- |
 //! | [`Wal::append_with`] `Buffered`, [`Wal::submit`] | the record is ordered and encoded in memory | lost | lost |
 //! | [`Wal::append_with`] `Written` | `write` of its group | survives | lost |
-//! | [`Wal::append`] (`Synced`), [`Ticket::wait`] | `write` and `fdatasync` of its group | survives | survives |
+//! | [`Wal::append`] (`Synced`), [`Ticket::wait`], [`Ticket`]`.await` | `write` and `fdatasync` of its group | survives | survives |
 //! | [`Wal::sync`] | `fdatasync` of everything accepted before | survives | survives |
+//! | [`Wal::resume`] | `fdatasync` of the new log with everything accepted before | survives | survives |
 //! | [`Wal::rotate`] | `fdatasync` of the old log | survives | survives |
 //! | [`Wal::mark_flushed`] | both slots of CHECKPOINT are synced | the mark survives | the mark survives |
 //! | [`Wal::close`] | the seal and CHECKPOINT are synced | survives | survives |
+//!
+//! What nobody syncs is synced by the log itself: at once when there is much of it ([`Options::sync_bytes`]), and in time with
+//! [`Options::sync_interval`].
 //!
 //! "Lost" means: may be lost, but only together with everything after it. What recovery finds is always a prefix of what was
 //! appended, and holds every record that was acknowledged at a level that the crash spares.
 //!
 //! # What cannot be proven
 //! The bytes after the last promise of a log that was not closed cleanly: if *they* rot at rest, after the disk confirmed them and before
-//! the next group or [`Wal::close`], recovery sees a torn tail. The first group of a log that is wiped together with its header, before
+//! the next group, [`Options::idle_promise`] or [`Wal::close`], recovery sees a torn tail. The first group of a log that is wiped together with its header, before
 //! CHECKPOINT's next update. And a whole directory put back in an older state.
 //!
 //! # Watching it
@@ -58,6 +62,7 @@
 #[macro_use]
 mod seeded;
 
+mod background;
 mod checkpoint;
 mod clock;
 mod commit;
@@ -74,12 +79,14 @@ mod record;
 mod recovery;
 mod replay;
 mod report;
+mod resume;
 mod retention;
 mod rotate;
 mod state;
 mod sync;
 mod ticket;
 mod wal;
+mod watch;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
 pub use wal_format::{
@@ -92,11 +99,14 @@ pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
-pub use clock::{Clock, SystemClock};
+pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::Inspection;
-pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress, RECYCLED_LOGS_DEFAULT};
+pub use options::{
+    IDLE_PROMISE_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress,
+    RECYCLED_LOGS_DEFAULT, SYNC_BYTES_DEFAULT, SYNC_BYTES_MAX, SYNC_BYTES_MIN,
+};
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
 pub use replay::{Records, RecoveredRecord};
@@ -105,6 +115,7 @@ pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;
 pub use ticket::Ticket;
 pub use wal::Wal;
+pub use watch::Watch;
 
 /// The README's quickstart, compiled and run with the doc-tests.
 #[cfg(doctest)]

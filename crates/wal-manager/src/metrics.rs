@@ -50,6 +50,12 @@ pub const LAST_SEQ: &str = "wal_last_appended_seq";
 pub const DURABLE_INDEX: &str = "wal_durable_index";
 /// Updates of CHECKPOINT that failed and will be tried again.
 pub const CHECKPOINT_FAILURES: &str = "wal_checkpoint_failures_total";
+/// Promises written because the log was idle.
+pub const IDLE_PROMISES: &str = "wal_idle_promises_total";
+/// Times that the log went on after a failure.
+pub const RESUMES: &str = "wal_resumes_total";
+/// Times that it could not.
+pub const RESUME_FAILURES: &str = "wal_resume_failures_total";
 /// 1 after a failure that stopped the log.
 pub const POISONED: &str = "wal_poisoned";
 /// Time of one recovery, until its records can be read.
@@ -92,6 +98,9 @@ pub(crate) struct Metrics {
     pub(crate) last_seq: Gauge,
     pub(crate) durable_index: Gauge,
     pub(crate) checkpoint_failures: Counter,
+    pub(crate) idle_promises: Counter,
+    pub(crate) resumes: Counter,
+    pub(crate) resume_failures: Counter,
     pub(crate) poisoned: Gauge,
     pub(crate) recovery_seconds: Histogram,
     pub(crate) recovered_records: Counter,
@@ -166,6 +175,9 @@ impl Metrics {
                 "Index of the last durable record (exact below 2^53).",
             ),
             checkpoint_failures: counter(CHECKPOINT_FAILURES, Unit::Count, "Failed updates of CHECKPOINT."),
+            idle_promises: counter(IDLE_PROMISES, Unit::Count, "Promises written because the log was idle."),
+            resumes: counter(RESUMES, Unit::Count, "Times that the log went on after a failure."),
+            resume_failures: counter(RESUME_FAILURES, Unit::Count, "Resumes that failed."),
             poisoned: gauge(POISONED, Unit::Count, "1 after a failure that stopped the log."),
             recovery_seconds: histogram(RECOVERY_SECONDS, Unit::Seconds, "Time of one recovery."),
             recovered_records: counter(RECOVERED_RECORDS, Unit::Count, "Records found by recoveries."),

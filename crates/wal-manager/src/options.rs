@@ -3,12 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wal_format::WalId;
 use wal_io::Storage;
 use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 
+use crate::background::Policies;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::inspect::Inspection;
@@ -35,6 +37,20 @@ pub(crate) struct Files {
     /// At most so many deleted logs wait to be used again.
     pub(crate) recycle: usize,
 }
+/// Default of [`Options::sync_bytes`]: 4 MiB, a few milliseconds of a disk; as much again may be written meanwhile.
+pub const SYNC_BYTES_DEFAULT: u64 = 4 << 20;
+
+/// Smallest [`Options::sync_bytes`]: one group of the usual size.
+pub const SYNC_BYTES_MIN: u64 = crate::commit::GROUP_BYTES as u64;
+
+/// Largest [`Options::sync_bytes`]: 1 GiB of memory for what is not durable yet.
+pub const SYNC_BYTES_MAX: u64 = 1 << 30;
+
+/// Default of [`Options::idle_promise`]: 1 s, long against a sync and short against the rot of a disk.
+pub const IDLE_PROMISE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Shortest [`Options::sync_interval`] and [`Options::idle_promise`]: 1 ms, since the thread looks that often.
+const PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// How much of a recovery is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +73,7 @@ pub struct Options {
     pub(crate) log_bytes: u64,
     pub(crate) mode: RecoveryMode,
     pub(crate) durability: Durability,
+    pub(crate) policies: Policies,
     pub(crate) config_fingerprint: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) wal_id: Option<WalId>,
@@ -81,6 +98,7 @@ impl fmt::Debug for Options {
             .field("log_bytes", &self.log_bytes)
             .field("mode", &self.mode)
             .field("durability", &self.durability)
+            .field("policies", &self.policies)
             .field("config_fingerprint", &self.config_fingerprint)
             .finish_non_exhaustive()
     }
@@ -102,6 +120,11 @@ impl Options {
             log_bytes: LOG_BYTES_DEFAULT,
             mode: RecoveryMode::Default,
             durability: Durability::Synced,
+            policies: Policies {
+                interval: None,
+                bytes: SYNC_BYTES_DEFAULT,
+                idle: Some(IDLE_PROMISE_DEFAULT),
+            },
             config_fingerprint: 0,
             clock: Arc::new(SystemClock::default()),
             wal_id: None,
@@ -134,6 +157,30 @@ impl Options {
     /// What [`Wal::append`](crate::Wal::append) waits for. Default [`Durability::Synced`].
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
+        self
+    }
+
+    /// Makes everything durable that was accepted so long ago, with no further call: a thread of the log syncs at each tick at which
+    /// something is not durable, so never later than `interval` after it was accepted, and the time of a sync. `None`, the default: nobody
+    /// syncs but who asks, and [`Options::sync_bytes`].
+    pub fn sync_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.policies.interval = interval.into();
+        self
+    }
+
+    /// How many bytes may be written and not durable before a thread of the log syncs them, beside the appends: [`SYNC_BYTES_MIN`] to
+    /// [`SYNC_BYTES_MAX`], default [`SYNC_BYTES_DEFAULT`]. At twice as many, appends wait. This bounds what a power cut takes of records
+    /// appended below `Synced`, what no promise proves, and the memory in which they are kept for [`Wal::resume`](crate::Wal::resume).
+    pub fn sync_bytes(mut self, bytes: u64) -> Self {
+        self.policies.bytes = bytes;
+        self
+    }
+
+    /// When nothing was appended for this long, a thread of the log writes the proof of the last group, once. Until then a fault in that group,
+    /// after the disk confirmed it, cannot be told from a crash. `None`: the proof waits for the next group, or for
+    /// [`Wal::close`](crate::Wal::close). Default [`IDLE_PROMISE_DEFAULT`].
+    pub fn idle_promise(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.policies.idle = after.into();
         self
     }
 
@@ -229,6 +276,18 @@ impl Options {
                 given: self.log_bytes.to_string(),
                 allowed,
             });
+        }
+        let bytes = self.policies.bytes;
+        if !(SYNC_BYTES_MIN..=SYNC_BYTES_MAX).contains(&bytes) {
+            let allowed = format!("{SYNC_BYTES_MIN} to {SYNC_BYTES_MAX} bytes are allowed");
+            return Err(Error::InvalidOption { option: "sync_bytes", given: bytes.to_string(), allowed });
+        }
+        let periods = [("sync_interval", self.policies.interval), ("idle_promise", self.policies.idle)];
+        for (option, period) in periods {
+            if let Some(period) = period.filter(|period| *period < PERIOD_MIN) {
+                let allowed = format!("{PERIOD_MIN:?} and more are allowed");
+                return Err(Error::InvalidOption { option, given: format!("{period:?}"), allowed });
+            }
         }
         Ok(())
     }

@@ -167,6 +167,15 @@ impl Retention {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// These files are not needed; the next deletion removes them.
+    pub(crate) fn unlink_later(&self, names: Vec<String>) {
+        self.deletion().queue.extend(names.into_iter().map(|name| Unlink {
+            name,
+            log: None,
+            reusable: false,
+        }));
+    }
+
     /// Returns when nobody deletes any more; of a log that is closed, nobody begins to.
     pub(crate) fn wait_for_deletion(&self) {
         drop(self.deletion());

@@ -41,20 +41,22 @@ pub struct SealedLog {
 
 /// The next log, made ahead: a durable, empty file.
 #[derive(Clone, Debug)]
-struct Prepared {
-    log: LogNumber,
+pub(crate) struct Prepared {
+    pub(crate) log: LogNumber,
     sink: Arc<dyn Sink>,
 }
 
 /// The log after the active one, as far as it is made.
 #[derive(Debug, Default)]
-struct Next {
+pub(crate) struct Next {
     /// Made, and CHECKPOINT knows it: a rotation takes it at once.
-    ready: Option<Prepared>,
+    pub(crate) ready: Option<Prepared>,
     /// Made, but CHECKPOINT does not surely know it.
-    prepared: Option<Prepared>,
+    pub(crate) prepared: Option<Prepared>,
     /// A file that was created and could not be made durable: it is empty, and is removed before its number is used.
-    half_made: Option<String>,
+    pub(crate) half_made: Option<String>,
+    /// Files that failed resumes left, and that nobody will use.
+    pub(crate) abandoned: Vec<String>,
 }
 
 /// Who rotates, one at a time.
@@ -188,7 +190,7 @@ impl Inner {
 
     /// A file without a log in it: a deleted log's, or a new one. As long as a log where files are filled before they are used, so that a full disk
     /// is met here, before a record is accepted.
-    fn make_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
+    pub(crate) fn make_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
             match self.storage.unlink(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -320,7 +322,7 @@ impl Inner {
 }
 
 impl Rotation {
-    fn lock(&self) -> MutexGuard<'_, Next> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Next> {
         // Whatever a rotation that panicked left here is true.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,13 +4,15 @@
 //! - `durable <= written <= accepted`, in the order of the log; `durable` moves only after a successful sync (PR1).
 //! - at most one leader (`in_flight`), and none while a rotation switches logs (`exclusive`).
 //! - `forming` holds exactly the bytes of the active log between `forming_start` and the encoder's offset.
-//! - after the first failure (`failed`) nothing moves any more.
+//! - `unsynced` and `forming` hold exactly the bytes of the active log that are behind `durable` (RS1).
+//! - after the first failure (`failed`) nothing moves any more, until a resume.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-use wal_format::control::Seal;
+use wal_format::chunk::Digest;
+use wal_format::control::{Promise, Seal};
 use wal_format::encode::{LogEncoder, PromiseSlot};
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
@@ -19,6 +21,10 @@ use wal_io::Sink;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::record::{Appended, Durability, Position};
+use crate::watch::{Awaiting, Reached};
+
+/// Buffers that are kept to be used again, in bytes: what may wait for a sync by default. The buffer of a huge record is given back to the system.
+const SPARE_BYTES_MAX: usize = 8 << 20;
 
 /// The log being written.
 #[derive(Debug)]
@@ -59,6 +65,22 @@ impl InFlight {
         Self { gathering: true, will_be_due: false, through: Index::new(0), sync: false };
 }
 
+/// A group that was written, or should have been, and is not known to be durable. Kept for a resume (RS1).
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Whole records and statements.
+    pub(crate) bytes: Vec<u8>,
+    /// Offset in the active log of its first byte.
+    pub(crate) start: u64,
+}
+
+impl Group {
+    /// Offset in the active log behind it.
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.bytes.len() as u64)
+    }
+}
+
 /// Everything that the commit path changes.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -70,8 +92,11 @@ pub(crate) struct State {
     pub(crate) forming_records: u64,
     /// The place of the promise in `forming`.
     pub(crate) promise: Option<PromiseSlot>,
-    /// The other buffer.
-    pub(crate) spare: Vec<u8>,
+    /// Written and not durable, in order, up to `written`; after a failure, up to `forming`.
+    pub(crate) unsynced: VecDeque<Group>,
+    pub(crate) unsynced_bytes: u64,
+    /// Buffers to be used again.
+    spares: Vec<Vec<u8>>,
     /// Index of the next record.
     pub(crate) next_index: Index,
     /// Lowest sequence number that may come next.
@@ -80,13 +105,24 @@ pub(crate) struct State {
     pub(crate) accepted: Position,
     /// Behind everything handed to the system.
     pub(crate) written: Position,
+    /// Digest of the log up to `written`.
+    pub(crate) written_digest: Digest,
     /// The frontier.
     pub(crate) durable: Position,
+    /// Digest of its log up to there.
+    pub(crate) durable_digest: Digest,
     /// Index of the last record that a promise, or this log's header, says to be durable.
     pub(crate) promised: Index,
     /// Records up to this index are waited for at `Synced`.
     pub(crate) sync_wanted: Index,
+    /// Records up to this index are to become durable though no thread waits for them: the log's own thread sees to it.
+    pub(crate) demanded: Index,
+    /// Those who are to be woken when that is done.
+    pub(crate) awaiting: Awaiting,
     pub(crate) in_flight: Option<InFlight>,
+    /// A sync of what is written is under way beside the groups. There is never a second sync at the same time: a failure is told to only one
+    /// of two (row 46).
+    pub(crate) syncing: bool,
     /// Number of the round that is at the disk, or of the last one.
     pub(crate) round: u64,
     pub(crate) gather: Gather,
@@ -101,7 +137,19 @@ pub(crate) struct State {
     /// A rotation or a close has the log to itself.
     pub(crate) exclusive: bool,
     pub(crate) failed: Option<Error>,
+    /// A thread panicked under the mutex: nothing in here is sure any more, and nothing can be resumed.
+    pub(crate) broken: bool,
     pub(crate) closed: bool,
+    /// The log was dropped; tickets may be left.
+    pub(crate) dropped: bool,
+    /// The log's own thread sleeps and knows of nothing to do: whoever accepts a record rings.
+    pub(crate) parked: bool,
+    /// It has begun to look after the log, for as long as it runs.
+    pub(crate) watched: bool,
+    /// It cannot be started.
+    pub(crate) threadless: bool,
+    /// It is to end.
+    pub(crate) stop: bool,
 }
 
 impl State {
@@ -109,20 +157,28 @@ impl State {
     pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
         let index = Index::new(next_index.get().saturating_sub(1));
         let end = Position { log: active.log, offset: active.encoder.offset(), index };
+        let digest = active.encoder.digest();
         Self {
             forming: Vec::new(),
             forming_start: end.offset,
             forming_records: 0,
             promise: None,
-            spare: Vec::new(),
+            unsynced: VecDeque::new(),
+            unsynced_bytes: 0,
+            spares: Vec::new(),
             next_index,
             seq_floor,
             accepted: end,
             written: end,
+            written_digest: digest,
             durable: end,
+            durable_digest: digest,
             promised,
             sync_wanted: Index::new(0),
+            demanded: Index::new(0),
+            awaiting: Awaiting::default(),
             in_flight: None,
+            syncing: false,
             round: 0,
             gather: Gather::default(),
             blocked: 0,
@@ -131,7 +187,13 @@ impl State {
             better_is_ready: false,
             exclusive: false,
             failed: None,
+            broken: false,
             closed: false,
+            dropped: false,
+            parked: false,
+            watched: false,
+            threadless: false,
+            stop: false,
             active,
         }
     }
@@ -143,6 +205,7 @@ impl State {
             "a rotation switches behind a sync"
         );
         self.forming_start = 0;
+        self.written_digest = Digest::default();
         self.accepted =
             Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
         self.written = Position { log: active.log, offset: 0, index: self.accepted.index };
@@ -151,6 +214,93 @@ impl State {
         self.forming = header;
         (self.next_wanted, self.rotated, self.better_is_ready) = (false, true, false);
         mem::replace(&mut self.active, active)
+    }
+
+    /// Makes `active` the log being written after a failure: everything in it is durable. Its header speaks of everything before it; what stands in
+    /// it waits for a promise (RS1).
+    pub(crate) fn go_on_in(&mut self, active: ActiveLog) -> ActiveLog {
+        self.promised = self.durable.index;
+        let end = Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
+        (self.accepted, self.written, self.durable) = (end, end, end);
+        (self.written_digest, self.durable_digest) = (active.encoder.digest(), active.encoder.digest());
+        self.forming.clear();
+        self.forming_start = end.offset;
+        self.forming_records = 0;
+        self.promise = None;
+        self.unsynced.clear();
+        self.unsynced_bytes = 0;
+        self.failed = None;
+        mem::replace(&mut self.active, active)
+    }
+
+    /// Takes the forming group away, and begins the next in a buffer that was used before.
+    pub(crate) fn take_forming(&mut self) -> Group {
+        let bytes = mem::replace(&mut self.forming, self.spares.pop().unwrap_or_default());
+        let start = mem::replace(&mut self.forming_start, self.accepted.offset);
+        self.forming_records = 0;
+        Group { bytes, start }
+    }
+
+    /// A copy of the forming group.
+    pub(crate) fn forming_group(&self) -> Option<Group> {
+        (!self.forming.is_empty()).then(|| Group { bytes: self.forming.clone(), start: self.forming_start })
+    }
+
+    /// Keeps a group until it is durable (RS1).
+    pub(crate) fn keep(&mut self, group: Group) {
+        self.unsynced_bytes = self.unsynced_bytes.saturating_add(group.bytes.len() as u64);
+        self.unsynced.push_back(group);
+    }
+
+    /// A buffer that nobody needs any more.
+    pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
+        let kept: usize = self.spares.iter().map(Vec::capacity).sum();
+        if kept.saturating_add(bytes.capacity()) <= SPARE_BYTES_MAX {
+            bytes.clear();
+            self.spares.push(bytes);
+        }
+    }
+
+    /// Everything written is as durable as `to`, a place up to which it was synced.
+    pub(crate) fn advance(&mut self, to: Position, digest: Digest) {
+        if to <= self.durable {
+            return;
+        }
+        // INVARIANT: PR1. Only here, behind a successful sync of everything up to there, and where a resume goes on, does the frontier move.
+        self.durable = to;
+        self.durable_digest = digest;
+        while self.unsynced.front().is_some_and(|group| group.end() <= to.offset) {
+            let Some(group) = self.unsynced.pop_front() else { break };
+            self.unsynced_bytes = self.unsynced_bytes.saturating_sub(group.bytes.len() as u64);
+            self.give_back(group.bytes);
+        }
+    }
+
+    /// Those who await what is durable by now.
+    pub(crate) fn reached(&mut self) -> Reached {
+        let durable = self.durable.index;
+        self.awaiting.reached(durable)
+    }
+
+    /// States the frontier in the forming group, if there is a place for that.
+    pub(crate) fn fill_promise(&mut self) {
+        if let Some(slot) = self.promise.take() {
+            // INVARIANT: P1, PR2. Exactly the frontier: what the last successful sync covered, in this log, and so in all before it.
+            let next_index = Index::new(self.durable.index.get() + 1);
+            let mut promise = Promise { durable_end: self.durable.offset, next_index };
+            if seeded_bug!(PromiseOfWritten) {
+                let next_index = Index::new(self.written.index.get() + 1);
+                promise = Promise { durable_end: self.written.offset, next_index };
+            }
+            self.active.encoder.fill_promise(&mut self.forming, slot, &promise);
+            self.promised = self.durable.index;
+        }
+    }
+
+    /// Begins a group that is only a promise.
+    pub(crate) fn reserve_promise(&mut self) {
+        self.promise = Some(self.active.encoder.reserve_promise(&mut self.forming));
+        self.accepted.offset = self.active.encoder.offset();
     }
 
     /// The round that takes the record as far as `level` says: the one at the disk, if it still takes it in or has done so, or the next.

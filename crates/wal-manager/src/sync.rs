@@ -7,15 +7,20 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(wal_shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(wal_shuttle)]
-pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread::{Builder, JoinHandle, current as current_thread, yield_now};
 #[cfg(not(wal_shuttle))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 #[cfg(not(wal_shuttle))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(wal_shuttle))]
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{Builder, JoinHandle, current as current_thread, yield_now};
 
 pub(crate) use word::Word;
+
+/// Starts a thread of the log's own.
+pub(crate) fn spawn(name: &str, code: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    Builder::new().name(name.to_owned()).spawn(code)
+}
 
 /// A number that threads sleep on until it changes. To wake is to change it, so whoever read it before that does not fall asleep.
 #[cfg(not(wal_shuttle))]
@@ -87,18 +92,4 @@ mod word {
             *now = now.wrapping_add(1);
         }
     }
-}
-
-#[cfg(wal_shuttle)]
-pub(crate) type Join = shuttle::thread::JoinHandle<()>;
-#[cfg(not(wal_shuttle))]
-pub(crate) type Join = std::thread::JoinHandle<()>;
-
-/// Starts a thread with a name.
-pub(crate) fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Join> {
-    #[cfg(wal_shuttle)]
-    let builder = shuttle::thread::Builder::new();
-    #[cfg(not(wal_shuttle))]
-    let builder = std::thread::Builder::new();
-    builder.name(name.to_owned()).spawn(run)
 }

@@ -23,6 +23,7 @@ use crate::rotate::{Rotation, SealedLog};
 use crate::state::{ActiveLog, State};
 use crate::sync::Mutex;
 use crate::ticket::Ticket;
+use crate::watch::Watch;
 
 /// An open write-ahead log: appends, syncs, rotates, deletes. It comes out of a [`Recovery`](crate::Recovery).
 ///
@@ -46,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) config_fingerprint: u64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
-    pub(crate) commit: Commit,
+    pub(crate) commit: Arc<Commit>,
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) rotation: Rotation,
@@ -104,7 +105,9 @@ impl Wal {
         Options::on_storage(storage)
     }
 
-    pub(crate) fn start(parts: Parts) -> Self {
+    /// # Errors
+    /// There is no thread for what the options ask for.
+    pub(crate) fn start(parts: Parts) -> Result<Self> {
         let Parts {
             storage,
             options,
@@ -129,7 +132,8 @@ impl Wal {
             families: new_log.families,
         };
         let state = State::new(active, next_index, seq_floor, promised);
-        let commit = Commit::new(state, options.log_bytes, Arc::clone(&options.clock), metrics.clone());
+        let clock = Arc::clone(&options.clock);
+        let commit = Commit::new(state, options.log_bytes, options.policies, clock, metrics.clone())?;
         let inner = Inner {
             storage,
             wal_id: header.wal_id,
@@ -149,7 +153,7 @@ impl Wal {
             lock: Mutex::new(Some(lock)),
         };
         inner.update_gauges();
-        Self { inner: Arc::new(inner) }
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
@@ -246,6 +250,35 @@ impl Wal {
         self.inner.commit.lock().durable
     }
 
+    /// Waits until the frontier is behind the record `index`, and returns it. Nobody is asked to sync: see [`Wal::sync`] and
+    /// [`Options::sync_interval`](crate::Options::sync_interval).
+    ///
+    /// # Errors
+    /// The log has failed, or was closed, before that.
+    pub fn wait_durable(&self, index: Index) -> Result<Position> {
+        self.inner.commit.wait_durable(index)
+    }
+
+    /// A watch on the frontier from where it is now: to wait for, or to await.
+    pub fn watch(&self) -> Watch {
+        Watch::new(Arc::clone(&self.inner), self.durable().index)
+    }
+
+    /// Goes on after a failure, once its cause is mended, without opening the directory again. Every record that was accepted and is not
+    /// known to be durable is written again into a new log, once, with its index, and is durable when this returns: those that were
+    /// acknowledged at a lower level, those that nobody waited for, and those whose waiters were given the failure. An error from an append
+    /// means that nothing is known about its record; after this, the frontier that is returned tells. If the log has not failed, nothing is done.
+    ///
+    /// # Errors
+    /// It still fails: mend the cause and call again. Or the log was closed; or a thread panicked in the middle of a change, and only opening the
+    /// directory again helps.
+    ///
+    /// # Durability
+    /// Everything that was accepted is durable if this succeeds.
+    pub fn resume(&self) -> Result<Position> {
+        self.inner.resume()
+    }
+
     /// The highest sequence number that was ever issued, as far as is known; `None` if there is none.
     pub fn last_seq(&self) -> Option<SeqNum> {
         let floor = self.inner.commit.lock().seq_floor;
@@ -283,6 +316,7 @@ impl Wal {
         let closed = self.inner.close();
         // INVARIANT: X1. Without the lock nothing of this log touches the directory: who is at work ends first, nobody begins any more.
         self.inner.commit.shut();
+        self.inner.commit.background().stop(&self.inner.commit);
         self.inner.retention.wait_for_deletion();
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed
@@ -292,11 +326,23 @@ impl Wal {
 impl Drop for Wal {
     fn drop(&mut self) {
         self.inner.housekeeper.stop();
-        let state = self.inner.commit.lock();
+        let mut state = self.inner.commit.lock();
+        state.dropped = true;
         let undurable = state.accepted.index.get() - state.durable.index.get();
         if undurable > 0 {
             warn!(records = undurable, "wal.dropped_undurable: close the log, or sync, before it is dropped");
         }
+        drop(state);
+        // Whoever watches: the frontier may not move any more.
+        self.inner.commit.wake_everybody();
+        self.inner.commit.wake_awaiting();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // INVARIANT: X1. Before the lock goes: the thread touches nothing afterwards. It does no I/O for this.
+        self.commit.background().stop(&self.commit);
     }
 }
 

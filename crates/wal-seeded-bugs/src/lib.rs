@@ -76,6 +76,22 @@ bugs! {
     AdaptiveWaitsForever "S10",
     /// A leader that comes back wakes nobody of the next group, which has none then.
     LeadershipLost "f66",
+    /// Who awaits a ticket is not woken.
+    TicketWakeLost "S12",
+    /// An idle log writes a promise again and again.
+    IdlePromiseForEver "PR3",
+    /// The timer of the interval syncs nothing.
+    TimerNeverSyncs "S4",
+    /// A panic in the log's own thread is told to nobody.
+    ThreadDiesSilently "f65",
+    /// A resume forgets what was accepted and not yet written.
+    ResumeForgetsBuffered "RS1",
+    /// A resume writes each record twice.
+    ResumeDuplicates "RS1",
+    /// A resume takes what was written for durable.
+    ResumeFromWrittenNotDurable "RS1",
+    /// A resume ends the old log where it was written to, not where it is durable.
+    ResumeKeepsOldPredecessorEnd "RS1",
     /// A sequence number below the floor is accepted.
     SequenceNotChecked "F7",
     /// A rotation forgets which families are in the log.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, ReplayScheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
-use wal_manager::Clock;
+use wal_manager::{Bell, Clock};
 
 use crate::session::Model;
 use crate::tally::Tally;
@@ -33,6 +33,15 @@ impl Clock for LookClock {
 
     fn monotonic(&self) -> Duration {
         Duration::from_micros(self.0.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The schedule decides how much the others do before the time has come.
+    fn sleep_until(&self, deadline: Option<Duration>, bell: &Bell) {
+        let Some(deadline) = deadline else { return bell.wait(None) };
+        for _ in 0..8 {
+            shuttle::thread::yield_now();
+        }
+        self.0.fetch_max(deadline.as_micros() as u64, Ordering::Relaxed);
     }
 }
 

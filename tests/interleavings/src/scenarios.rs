@@ -2,14 +2,15 @@
 //! else is random from shuttle too, so that the schedule replays it, ends with a crash and checks what a recovery finds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::thread::{self, JoinHandle};
 use wal_io::Operation;
 use wal_io::sim::{Fault, SimStorage};
 use wal_manager::{
-    Durability, Error, FamilyId, GROUP_BYTES_MAX, LOG_BYTES_DEFAULT, LOG_BYTES_MIN, Options, Recovery,
-    SeqNum, Wal, WalId,
+    Durability, Error, ErrorKind, FamilyId, GROUP_BYTES_MAX, Index, LOG_BYTES_DEFAULT, LOG_BYTES_MIN,
+    Options, Recovery, SYNC_BYTES_MIN, SeqNum, Wal, WalId,
 };
 use wal_tests::history::{Draft, End};
 use wal_tests::life;
@@ -36,22 +37,25 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 18] = [
-    Scenario { name: "mixed_levels", share: 100, body: mixed_levels },
-    Scenario { name: "one_append_each", share: 120, body: one_append_each },
+pub const ALL: [Scenario; 21] = [
+    Scenario { name: "mixed_levels", share: 80, body: mixed_levels },
+    Scenario { name: "one_append_each", share: 90, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
-    Scenario { name: "rotation_on_request", share: 80, body: rotation_on_request },
-    Scenario { name: "close", share: 80, body: close },
-    Scenario { name: "deletion", share: 80, body: deletion },
-    Scenario { name: "reader_and_deletion", share: 60, body: reader_and_deletion },
-    Scenario { name: "failing_sync", share: 60, body: failing_sync },
-    Scenario { name: "failing_operation", share: 100, body: failing_operation },
-    Scenario { name: "power_cut", share: 60, body: power_cut },
-    Scenario { name: "panicking_storage", share: 40, body: panicking_storage },
+    Scenario { name: "rotation_on_request", share: 60, body: rotation_on_request },
+    Scenario { name: "close", share: 60, body: close },
+    Scenario { name: "deletion", share: 60, body: deletion },
+    Scenario { name: "reader_and_deletion", share: 40, body: reader_and_deletion },
+    Scenario { name: "failing_sync", share: 50, body: failing_sync },
+    Scenario { name: "failing_operation", share: 80, body: failing_operation },
+    Scenario { name: "power_cut", share: 40, body: power_cut },
+    Scenario { name: "panicking_storage", share: 30, body: panicking_storage },
     Scenario { name: "panicking_recorder", share: 20, body: panicking_recorder },
     Scenario { name: "dropped_tickets", share: 40, body: dropped_tickets },
     Scenario { name: "drop_without_close", share: 40, body: drop_without_close },
-    Scenario { name: "handover", share: 40, body: handover },
+    Scenario { name: "handover", share: 30, body: handover },
+    Scenario { name: "awaited_tickets", share: 60, body: awaited_tickets },
+    Scenario { name: "timers", share: 60, body: timers },
+    Scenario { name: "resume", share: 80, body: resume },
     Scenario { name: "full_group", share: 2, body: full_group },
     Scenario { name: "engine_writers", share: 19, body: engine::writers },
     Scenario { name: "engine_failure", share: 19, body: engine::failure },
@@ -76,6 +80,7 @@ fn options(storage: &YieldingStorage, log_bytes: u64) -> Options {
         .wal_id(WalId::from_bytes([7; 16]))
         .clock(Arc::new(LookClock::default()))
         .log_bytes(log_bytes)
+        .idle_promise(None)
 }
 
 fn draft(number: u64) -> Draft {
@@ -92,11 +97,23 @@ fn fault(words: &str) -> Fault {
 
 impl World {
     fn new(log_bytes: u64) -> Self {
+        Self::with(log_bytes, |options| options)
+    }
+
+    /// A log whose own thread has timers, which run as the schedule decides.
+    fn timed(log_bytes: u64) -> Self {
+        const TICK: Duration = Duration::from_millis(1);
+        Self::with(log_bytes, |options| {
+            options.sync_interval(TICK).idle_promise(TICK).sync_bytes(SYNC_BYTES_MIN)
+        })
+    }
+
+    fn with(log_bytes: u64, policies: fn(Options) -> Options) -> Self {
         let mut rng = Rng::new(thread_rng().next_u64());
         let disk = SimStorage::with_options(disk_options(rng.next()));
         let (power, model) = (Power::default(), Arc::new(Model::default()));
         let storage = power.connect(&disk);
-        let recovery = options(&storage, log_bytes).recover().expect("nothing has failed yet");
+        let recovery = policies(options(&storage, log_bytes)).recover().expect("nothing has failed yet");
         let wal = replay(&model, End::PowerCut, recovery).expect("nothing has failed yet");
         let session = Arc::new(Session::new(wal, &model));
         Self { rng, disk, power, storage, session, model, log_bytes }
@@ -518,6 +535,120 @@ fn handover() {
         }),
     ];
     world.end(threads);
+}
+
+/// Tickets that are awaited, beside others that are waited for: the log's own thread leads where nobody else does.
+fn awaited_tickets() {
+    let mut world = if thread_rng().next_u64() % 2 == 0 {
+        World::new(LOG_BYTES_DEFAULT)
+    } else {
+        World::timed(LOG_BYTES_DEFAULT)
+    };
+    if world.rng.one_in(3) {
+        world.disk.fail(fault("fail sync #2 of *.wal with EIO"));
+    }
+    let awaiter = |name: u64| {
+        world.spawn(move |session| {
+            for turn in 0..2 {
+                if let Ok(waiting) = session.submit(draft(name * 100 + turn), None) {
+                    survive(|| session.wait_for_future(waiting));
+                }
+            }
+        })
+    };
+    let mut watch = world.session.wal.watch();
+    let watcher = world.spawn(move |session| {
+        // It moves at least once, or the log has failed.
+        if let Ok(durable) = shuttle::future::block_on(watch.changed()) {
+            assert!(session.wal.durable() >= durable, "S6: the frontier goes back");
+        }
+    });
+    let threads = vec![
+        awaiter(1),
+        awaiter(2),
+        awaiter(3),
+        world.appender(4, &[Synced, Written]),
+        world.spawn(|session| _ = session.rotate()),
+        watcher,
+    ];
+    world.end(threads);
+}
+
+/// The log's own thread with all its timers, among everything else; then nobody calls any more, and it makes everything durable.
+fn timers() {
+    let world = World::timed(LOG_BYTES_MIN);
+    let threads = vec![
+        world.appender(1, &[Buffered, Synced]),
+        world.appender(2, &[Written, Buffered]),
+        world.spawn(|session| {
+            for turn in 0..2 {
+                session.append(draft_of(300 + turn, 40_000), Buffered).expect("nothing fails");
+            }
+        }),
+        world.spawn(|session| _ = session.rotate()),
+    ];
+    join(threads);
+    let last = world.model.history().last();
+    let durable = world.session.wal.wait_durable(Index::new(last)).expect("S4: nothing fails");
+    world.model.history().durable(durable.index.get());
+    world.end(Vec::new());
+}
+
+/// The disk fails once; whoever is told resumes, and all go on.
+fn resume() {
+    let mut world = if thread_rng().next_u64() % 2 == 0 {
+        World::new(LOG_BYTES_MIN)
+    } else {
+        World::timed(LOG_BYTES_MIN)
+    };
+    let turn = 1 + world.rng.below(4);
+    let what = world.rng.pick(&["sync", "write"]);
+    world.disk.fail(fault(&format!("fail {what} #{turn} of *.wal with EIO")));
+    let writer = |name: u64, levels: &'static [Durability]| {
+        let (session, model) = (Arc::clone(&world.session), Arc::clone(&world.model));
+        thread::spawn(move || {
+            for (turn, level) in levels.iter().enumerate() {
+                let draft = draft_of(name * 100 + turn as u64, if name == 1 { 22_000 } else { 20 });
+                let (families, payload) = ([FamilyId::new(draft.family)], draft.payload.clone());
+                let attempt = model.history().begin(draft);
+                let record = wal_manager::Record::new(life::KIND, &payload).families(&families);
+                match session.wal.append_with(record, *level) {
+                    Ok(appended) => {
+                        let mut history = model.history();
+                        history.accepted(attempt, appended);
+                        match level {
+                            Synced => history.durable(appended.index.get()),
+                            Written => history.written(appended.index.get()),
+                            Buffered => {}
+                        }
+                    }
+                    // It may be there or not: nobody was told its index.
+                    Err(error) => {
+                        assert!(matches!(error.kind(), ErrorKind::Poisoned | ErrorKind::Io), "E: {error:?}");
+                        let durable = session.wal.resume().expect("S14: the disk fails once");
+                        model.history().durable(durable.index.get());
+                    }
+                }
+            }
+        })
+    };
+    let threads = vec![
+        writer(1, &[Buffered, Written, Buffered]),
+        writer(2, &[Synced, Buffered]),
+        writer(3, &[Written, Synced]),
+        writer(4, &[Buffered, Synced]),
+        world.spawn(|session| {
+            if session.wal.rotate().is_err() {
+                session.wal.resume().expect("S14: the disk fails once");
+            }
+        }),
+    ];
+    join(threads);
+    // What is left of the fault may meet this sync.
+    let wal = &world.session.wal;
+    let durable = wal.sync().or_else(|_| wal.resume()).expect("S14: the disk fails once");
+    world.model.history().durable(durable.index.get());
+    world.end(Vec::new());
 }
 
 /// A group that is full: whoever comes to it writes it, or waits for who does.

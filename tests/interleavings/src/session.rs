@@ -174,6 +174,23 @@ impl Session {
         answer
     }
 
+    /// Awaits a record.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn wait_for_future(&self, Waiting(ticket): Waiting) -> Result<Appended, Error> {
+        let index = ticket.appended().index.get();
+        let failed = self.has_failed();
+        let stopped = failed && self.wal.durable().index.get() < index;
+        let answer = shuttle::future::block_on(ticket);
+        self.judge("await", stopped, &answer, &[]);
+        assert!(!matches!(answer, Err(Error::Closed)), "E: an accepted record is given up by a close");
+        if answer.is_ok() {
+            self.model.history().durable(index);
+        }
+        answer
+    }
+
     /// Appends a record.
     ///
     /// # Errors

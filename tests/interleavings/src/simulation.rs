@@ -2,6 +2,7 @@
 //! schedule, the calls, the faults and what a power cut leaves.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shuttle::thread;
 use wal_io::Operation;
@@ -17,6 +18,9 @@ use crate::tally::Tally;
 
 /// Steps of the scheduler that a call may cost: a life that takes more does not end.
 const STEPS_PER_OPERATION: usize = 5_000;
+
+/// The timers of the log's own thread, which the schedule decides.
+const TICK: Duration = Duration::from_millis(1);
 
 /// Calls that a thread goes on with after the log has stopped, to see that it stays so.
 const CALLS_AFTER_THE_END: u64 = 2;
@@ -114,6 +118,8 @@ impl Life {
             .wal_id(WalId::from_bytes([7; 16]))
             .clock(Arc::new(LookClock::default()))
             .log_bytes(LOG_BYTES_MIN)
+            .sync_interval(TICK)
+            .idle_promise(TICK)
     }
 
     fn crash(&mut self) {

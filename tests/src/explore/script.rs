@@ -123,6 +123,9 @@ impl Watch {
         let now = self.operations.fetch_add(1, Ordering::Relaxed);
         for sector in lock(&self.spoilt).drain(..) {
             outcomes::spoil(disk, &sector);
+            // The cache holds garbage too, so what was only written may be gone even if only the process dies.
+            let mut model = self.model();
+            model.written = model.must;
         }
         if self.fail == Some(now) {
             disk.fail(Fault::parse(&format!("fail {kind} #1 with EIO")).expect("a word of the trace"));
@@ -162,7 +165,7 @@ impl Clock for Still {
 /// Options on a disk, always the same.
 pub fn options(disk: &SimStorage) -> Options {
     let options = Wal::options_on(Arc::new(disk.clone())).wal_id(WalId::from_bytes([7; 16]));
-    options.clock(Arc::new(Still))
+    options.clock(Arc::new(Still)).idle_promise(None)
 }
 
 /// Opens the disk, which is used up, and replays; the model learns what was handed out.
@@ -252,6 +255,9 @@ fn after(wal: &Wal, watch: &Watch, plan: Plan<'_>, made: Result<(), Error>) -> R
             .map_err(|error| format!("E: `{call}` fails again, though the disk is well: {error}"))?;
     }
     let next = make(wal, watch, Call::Append)?;
+    if poisoned && next.is_err() {
+        return resume(wal, watch);
+    }
     match (made, next) {
         (_, Ok(())) if poisoned => Err("E: acknowledged after a failure".to_owned()),
         (Ok(()), Err(error)) => Err(format!("PR6: the call went well, and the log is unusable: {error}")),
@@ -260,6 +266,24 @@ fn after(wal: &Wal, watch: &Watch, plan: Plan<'_>, made: Result<(), Error>) -> R
         }
         _ => Ok(()),
     }
+}
+
+/// S14: the disk is well again, so the log goes on with everything that it accepted, and works.
+fn resume(wal: &Wal, watch: &Watch) -> Result<(), String> {
+    let durable =
+        wal.resume().map_err(|error| format!("S14: the disk is well, and a resume fails: {error}"))?;
+    {
+        let mut model = watch.model();
+        let last = model.next_index() - 1;
+        if durable.index.get() != last {
+            return Err(format!("S14: a resume made record {} durable of {last}", durable.index));
+        }
+        model.acknowledge(last);
+    }
+    for call in [Call::Append, Call::Rotate, Call::Append] {
+        make(wal, watch, call)?.map_err(|error| format!("S14: after a resume, `{call}` fails: {error}"))?;
+    }
+    Ok(())
 }
 
 /// Makes one call. The outer error is a broken rule, the inner one the log's own.

@@ -157,9 +157,9 @@ impl Recovery {
     /// The log, ready for appends, for a caller that has no state to rebuild (a tool that only appends or deletes).
     ///
     /// # Errors
-    /// None today; the signature leaves room.
+    /// The system has no thread for [`Options::sync_interval`](crate::Options::sync_interval).
     pub fn finish_without_replay(self) -> Result<(Wal, RecoveryReport)> {
-        Ok((Wal::start(self.parts), self.report))
+        Ok((Wal::start(self.parts)?, self.report))
     }
 }
 
