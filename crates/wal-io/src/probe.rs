@@ -22,7 +22,7 @@ use crate::{Access, IoError, Sink, Storage};
 mod tests;
 
 /// The names of the files that a probe writes. Whoever finds one in a directory has found what is left of a probe that did not come to its end.
-pub const FILES: [&str; 3] = ["PROBE.append", "PROBE.filled", "PROBE.direct"];
+pub const FILES: [&str; 4] = ["PROBE.append", "PROBE.filled", "PROBE.direct", "PROBE.ring"];
 
 /// So many rounds, and one more that is not counted: a median of them is off by a few percent at most where nothing else happens on the disk.
 pub const ROUNDS: usize = 15;
@@ -48,17 +48,19 @@ pub enum Way {
     Filled,
     /// Past the cache, into a file that was filled with zeros before.
     Direct,
+    /// The same through a ring of the kernel's.
+    Ring,
 }
 
 impl Way {
     /// Every way, the simplest first.
-    pub const ALL: [Self; 3] = [Self::Append, Self::Filled, Self::Direct];
+    pub const ALL: [Self; 4] = [Self::Append, Self::Filled, Self::Direct, Self::Ring];
 
     /// With what its files are opened.
     pub fn access(self) -> Access {
         match self {
             Self::Append | Self::Filled => Access::Cached,
-            Self::Direct => Access::Direct,
+            Self::Direct | Self::Ring => Access::Direct,
         }
     }
 
@@ -73,15 +75,17 @@ impl Way {
             Self::Append => "append",
             Self::Filled => "filled",
             Self::Direct => "direct",
+            Self::Ring => "ring",
         }
     }
 
     fn file(self) -> &'static str {
-        let [append, filled, direct] = FILES;
+        let [append, filled, direct, ring] = FILES;
         match self {
             Self::Append => append,
             Self::Filled => filled,
             Self::Direct => direct,
+            Self::Ring => ring,
         }
     }
 }
@@ -118,11 +122,20 @@ impl fmt::Display for Report {
     }
 }
 
-/// Measures every way in this directory, by a clock that tells the time since some moment, and chooses. Never fails: a way that does is out, and if
-/// all are, the simplest is the choice, which will fail by itself.
-pub fn run(storage: &dyn Storage, clock: &dyn Fn() -> Duration) -> Report {
+/// Measures every way in this directory, by a clock that tells the time since some moment, and chooses. `rings` is the same directory, with sinks
+/// that write through rings; without it, that way is left out. Never fails: a way that does is out, and if all are, the simplest is the choice,
+/// which will fail by itself.
+pub fn run(storage: &dyn Storage, rings: Option<&dyn Storage>, clock: &dyn Fn() -> Duration) -> Report {
     let start = clock();
-    let mut candidates = Way::ALL.map(|way| Candidate::new(storage, way));
+    if rings.is_none() {
+        // What another program may have left that knew them. If it cannot be removed, it stays.
+        let _ = remove(storage, Way::Ring);
+    }
+    let ways = Way::ALL.into_iter().filter_map(|way| match way {
+        Way::Ring => Some((way, rings?)),
+        _ => Some((way, storage)),
+    });
+    let mut candidates: Vec<_> = ways.map(|(way, storage)| Candidate::new(storage, way)).collect();
     let mut rounds = 0;
     for round in 0..=ROUNDS {
         let passed = clock().saturating_sub(start);
