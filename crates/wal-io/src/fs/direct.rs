@@ -101,9 +101,14 @@ impl DirectFile {
 
     fn sync(&self, sync: impl FnOnce(&FsFile) -> Result<(), IoError>) -> Result<(), IoError> {
         let changes = self.locked().changes();
-        sync(&self.file)?;
-        self.locked().synced(changes);
-        Ok(())
+        let result = sync(&self.file);
+        let mut blocks = self.locked();
+        if result.is_ok() {
+            blocks.synced(changes)
+        } else {
+            blocks.failed()
+        }
+        result
     }
 }
 

@@ -108,6 +108,9 @@ fn f44_after_a_failed_sync_readers_see_what_is_on_the_disk() {
         }
         assert!(disk.read_file("a").unwrap().starts_with(b"durable\0"));
         assert_eq!(durable(&disk, "a"), disk.read_file("a"));
+        // Nor does the sink remember what is not there.
+        sink.write_synced_at(15, b"!").unwrap();
+        assert!(disk.read_file("a").unwrap().starts_with(b"durable\0\0\0\0\0\0\0\0!\0"));
     }
 }
 
