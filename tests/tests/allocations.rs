@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
-use wal_manager::{Appended, Durability, FamilyId, MemStorage, Wal, WriteBatch};
+use wal_manager::{Appended, Durability, FamilyId, FsStorage, MemStorage, Wal, WriteBatch};
 use wal_tests::allocations::{self, Tracking};
 use wal_tests::life::{families, record};
 
@@ -174,4 +174,25 @@ fn s15_a_huge_payload_does_not_keep_its_memory() {
     let (_, seen) = allocations::of(|| wal.append(record(&payload)).unwrap());
     assert!(seen.live < 16 << 20, "given back: {seen:?}");
     drop(wal);
+}
+
+#[test]
+fn s15_i8_sinks_allocate_nothing_for_a_write_whichever_way_it_goes() {
+    let outer = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let storage = FsStorage::open(outer.path()).unwrap();
+    for access in [Access::Cached, Access::Direct] {
+        let sink = storage.create_with(&format!("{access:?}"), access).unwrap();
+        let mut end = 0;
+        let mut write = || {
+            let bytes = [7; 3_000];
+            sink.write_at(end, &bytes).unwrap();
+            sink.sync_data().unwrap();
+            sink.write_synced_at(end + 3_000, &bytes).unwrap();
+            end += 6_000;
+        };
+        // The direct sink's memory has its size after a few.
+        (0..4).for_each(|_| write());
+        let ((), seen) = allocations::of(|| (0..20).for_each(|_| write()));
+        assert_eq!(seen.count, 0, "{access:?}: {seen:?}");
+    }
 }

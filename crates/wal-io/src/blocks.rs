@@ -11,6 +11,9 @@ mod tests;
 /// Longer writes are made in several pieces. As large as a group of records may well become; more does not make the device faster.
 pub(crate) const PIECE_BYTES: usize = 1024 * 1024;
 
+/// Memory grows in steps, so that groups of about one size soon find what they need.
+const GROWTH_BYTES: usize = 64 * 1024;
+
 /// The last block that was written, and the memory in which blocks are put together.
 #[derive(Debug)]
 pub(crate) struct Blocks {
@@ -168,7 +171,7 @@ impl Aligned {
         // Enough to start later than the allocator does.
         let wanted = length.saturating_add(self.alignment);
         if self.memory.len() < wanted {
-            self.memory = vec![0; wanted.next_power_of_two()];
+            self.memory = vec![0; wanted.next_multiple_of(GROWTH_BYTES)];
         }
         let start = self.memory.as_ptr().align_offset(self.alignment);
         let aligned = self.memory.get_mut(start..).and_then(|rest| rest.get_mut(..length));

@@ -16,12 +16,16 @@ use crate::error::{IoError, Operation};
 use crate::names;
 use crate::storage::{Access, Entry, EntryKind, Lock, Sink, Source, Storage};
 
+mod calls;
 #[cfg(target_os = "linux")]
 mod direct;
 mod fork;
+#[cfg(all(target_os = "linux", feature = "io-uring"))]
+mod ring;
 #[cfg(test)]
 mod tests;
 
+use calls::{Calls, Until};
 use fork::Owner;
 
 /// Mode of new files: the owner writes, the group reads.
@@ -46,6 +50,9 @@ pub struct FsStorage {
     path: PathBuf,
     directory: File,
     owner: Arc<Owner>,
+    /// Each sink has a ring.
+    #[cfg(all(target_os = "linux", feature = "io-uring"))]
+    rings: bool,
 }
 
 impl FsStorage {
@@ -79,9 +86,27 @@ impl FsStorage {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry(|| sys::open(&path, flags, Mode::empty())) {
             Ok(directory) => {
-                Ok(Self { path, directory: File::from(directory), owner: Arc::new(Owner::here()) })
+                let (directory, owner) = (File::from(directory), Arc::new(Owner::here()));
+                #[cfg(all(target_os = "linux", feature = "io-uring"))]
+                return Ok(Self { path, directory, owner, rings: false });
+                #[cfg(not(all(target_os = "linux", feature = "io-uring")))]
+                Ok(Self { path, directory, owner })
             }
             Err(errno) => Err(IoError::new(Operation::OpenDirectory, path, errno.into())),
+        }
+    }
+
+    /// Sinks write and sync through an io_uring, each through one of its own. Measure whether it is worth it: where a sync has to wait for the
+    /// device's cache to be flushed, the kernel hands it to another thread, which costs more than the call would.
+    ///
+    /// # Errors
+    /// `Unsupported` if the kernel has no such thing, or not for this process: containers often forbid it.
+    #[cfg(all(target_os = "linux", feature = "io-uring"))]
+    pub fn through_rings(self) -> Result<Self, IoError> {
+        // One to see whether there are any.
+        match ring::Ring::new() {
+            Ok(_) => Ok(Self { rings: true, ..self }),
+            Err(source) => Err(IoError::new(Operation::OpenDirectory, self.path, source)),
         }
     }
 
@@ -148,7 +173,7 @@ impl FsStorage {
     }
 
     fn file(&self, name: &str, file: File) -> FsFile {
-        FsFile { path: self.path.join(name), file, owner: Arc::clone(&self.owner) }
+        FsFile { path: self.path.join(name), file, owner: Arc::clone(&self.owner), calls: Calls::System }
     }
 
     fn sink(
@@ -158,7 +183,16 @@ impl FsStorage {
         file: File,
         access: Access,
     ) -> Result<Arc<dyn Sink>, IoError> {
-        let file = self.file(name, file);
+        #[cfg_attr(
+            not(all(target_os = "linux", feature = "io-uring")),
+            expect(unused_mut, reason = "no rings")
+        )]
+        let mut file = self.file(name, file);
+        #[cfg(all(target_os = "linux", feature = "io-uring"))]
+        if self.rings {
+            file.calls = Calls::Ring(Box::new(ring::Ring::new().map_err(file.fail(operation))?));
+            file.set_flags(OFlags::empty()).map_err(|errno| file.fail(operation)(errno.into()))?;
+        }
         match access {
             Access::Cached => Ok(Arc::new(file)),
             #[cfg(target_os = "linux")]
@@ -331,6 +365,7 @@ struct FsFile {
     path: PathBuf,
     file: File,
     owner: Arc<Owner>,
+    calls: Calls,
 }
 
 impl FsFile {
@@ -347,8 +382,8 @@ impl FsFile {
 impl Sink for FsFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         self.check(Operation::Write)?;
-        // Continues short writes and repeats interrupted ones.
-        self.file.write_all_at(bytes, offset).map_err(|source| self.fail(Operation::Write)(source).at(offset))
+        let written = self.calls.write_all(&self.file, offset, bytes, 1, Until::Written);
+        written.map_err(|source| self.fail(Operation::Write)(source).at(offset))
     }
 
     fn links(&self) -> Result<u64, IoError> {
@@ -357,13 +392,19 @@ impl Sink for FsFile {
 
     fn sync_data(&self) -> Result<(), IoError> {
         self.check(Operation::SyncData)?;
-        // Interrupted before anything was tried: to call again is not to retry a failed sync.
-        retry(|| sys::fdatasync(&self.file)).map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
+        self.calls.sync_data(&self.file).map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
+    }
+
+    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
+        self.check(Operation::Write)?;
+        let written = self.calls.write_all_and_sync(&self.file, offset, bytes);
+        let synced = written.map_err(|source| self.fail(Operation::Write)(source).at(offset))?;
+        synced.map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
     }
 
     fn sync_all(&self) -> Result<(), IoError> {
         self.check(Operation::SyncAll)?;
-        retry(|| sys::fsync(&self.file)).map_err(|errno| self.fail(Operation::SyncAll)(errno.into()))
+        self.calls.sync_all(&self.file).map_err(|errno| self.fail(Operation::SyncAll)(errno.into()))
     }
 
     fn preallocate(&self, length: u64) -> Result<(), IoError> {
@@ -383,6 +424,13 @@ impl Sink for FsFile {
 }
 
 impl FsFile {
+    /// Sets what an open does not set. Without NONBLOCK, which was for FIFOs: it would be an answer to a ring, too.
+    #[cfg(target_os = "linux")]
+    fn set_flags(&self, more: OFlags) -> rustix::io::Result<()> {
+        let flags = retry(|| sys::fcntl_getfl(&self.file))?;
+        retry(|| sys::fcntl_setfl(&self.file, (flags - OFlags::NONBLOCK) | more))
+    }
+
     /// Reserves space from the start of the file.
     fn allocate(&self, length: u64) -> rustix::io::Result<()> {
         if length == 0 {
@@ -412,7 +460,7 @@ impl FsFile {
         while offset < end {
             let piece = usize::try_from(end - offset).map_or(zeros.len(), |left| left.min(zeros.len()));
             let bytes = zeros.get(..piece).unwrap_or(&zeros);
-            let write = self.file.write_all_at(bytes, offset);
+            let write = self.calls.write_all(&self.file, offset, bytes, 1, Until::Written);
             write.map_err(|source| self.fail(operation)(source).at(offset))?;
             offset = offset.saturating_add(piece as u64);
         }

@@ -11,7 +11,7 @@
 //!
 //! A backend of your own is checked with `conformance` (a feature of that name).
 //!
-//! **Architecture invariant:** `unsafe` stands in one module, `fs/fork.rs`, and nowhere else.
+//! **Architecture invariant:** `unsafe` stands in `fs/fork.rs` and, with the feature `io-uring`, in `fs/ring.rs`, and nowhere else.
 #![deny(unsafe_code)]
 
 // First: what follows uses its macro.

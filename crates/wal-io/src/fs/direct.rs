@@ -1,17 +1,18 @@
 //! A file that is written past the page cache (`O_DIRECT`), in whole blocks.
 //!
 //! What is written is on the way to the device at once: there is no page that a failed sync could mark clean, and a write that shall be durable is
-//! one system call (`pwritev2` with `RWF_DSYNC`).
+//! one call (`pwritev2` with `RWF_DSYNC`).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{self as sys, AtFlags, OFlags, StatxFlags};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::io::Errno;
 
+use super::calls::Until;
 use super::{FsFile, ZEROS_BYTES, retry};
-use crate::blocks::{Blocks, Piece};
+use crate::blocks::Blocks;
 use crate::error::{IoError, Operation};
 use crate::storage::{Sink, Source};
 
@@ -40,12 +41,8 @@ impl DirectFile {
     /// `Unsupported` where there is no direct I/O.
     pub(super) fn new(operation: Operation, file: FsFile) -> Result<Self, IoError> {
         let (unit, block) = alignment(&file).map_err(file.fail(operation))?;
-        // Not at the open itself: it would leave a new file behind where there is no direct I/O. Without NONBLOCK, which was for FIFOs.
-        let set = || {
-            let flags = retry(|| sys::fcntl_getfl(&file.file))?;
-            retry(|| sys::fcntl_setfl(&file.file, (flags - OFlags::NONBLOCK) | OFlags::DIRECT))
-        };
-        match set() {
+        // Not at the open itself: that would leave a new file behind where there is no direct I/O.
+        match file.set_flags(OFlags::DIRECT) {
             Ok(()) => Ok(Self { file, unit, blocks: Mutex::new(Blocks::new(block)) }),
             Err(Errno::INVAL | Errno::OPNOTSUPP) => Err(file.fail(operation)(unsupported())),
             Err(errno) => Err(file.fail(operation)(errno.into())),
@@ -63,7 +60,7 @@ impl DirectFile {
         operation: Operation,
         blocks: &mut Blocks,
         (offset, bytes): (u64, &[u8]),
-        flags: ReadWriteFlags,
+        until: Until,
     ) -> Result<(), IoError> {
         let fail = |source| self.file.fail(operation)(source).at(offset);
         let end = offset.checked_add(bytes.len() as u64);
@@ -74,32 +71,14 @@ impl DirectFile {
         let (mut at, mut bytes) = (offset, bytes);
         while !bytes.is_empty() {
             let piece = blocks.compose(at, bytes, |at, to| self.read(at, to))?;
-            if let Err(source) = self.put(piece, blocks.bytes(&piece), flags) {
-                blocks.failed();
-                return Err(fail(source));
-            }
+            let whole = blocks.bytes(&piece);
+            let result = self.file.calls.write_all(&self.file.file, piece.at, whole, self.unit, until);
+            result.map_err(fail).inspect_err(|_| blocks.failed())?;
             blocks.written(&piece);
             at = at.saturating_add(piece.taken as u64);
             (_, bytes) = bytes.split_at(piece.taken);
         }
         Ok(())
-    }
-
-    /// Writes whole blocks; continues short writes and repeats interrupted ones.
-    fn put(&self, piece: Piece, mut bytes: &[u8], flags: ReadWriteFlags) -> io::Result<()> {
-        let mut at = piece.at;
-        loop {
-            let written = retry(|| rustix::io::pwritev2(&self.file.file, &[IoSlice::new(bytes)], at, flags))?;
-            if written >= bytes.len() {
-                return Ok(());
-            }
-            let written = written - written % self.unit;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            at = at.saturating_add(written as u64);
-            (_, bytes) = bytes.split_at(written);
-        }
     }
 
     /// Reads whole blocks, as far as the file goes.
@@ -122,9 +101,14 @@ impl DirectFile {
 
     fn sync(&self, sync: impl FnOnce(&FsFile) -> Result<(), IoError>) -> Result<(), IoError> {
         let changes = self.locked().changes();
-        sync(&self.file)?;
-        self.locked().synced(changes);
-        Ok(())
+        let result = sync(&self.file);
+        let mut blocks = self.locked();
+        if result.is_ok() {
+            blocks.synced(changes)
+        } else {
+            blocks.failed()
+        }
+        result
     }
 }
 
@@ -133,7 +117,7 @@ impl Sink for DirectFile {
         self.file.check(Operation::Write)?;
         let mut blocks = self.locked();
         blocks.change();
-        self.write(Operation::Write, &mut blocks, (offset, bytes), ReadWriteFlags::empty())
+        self.write(Operation::Write, &mut blocks, (offset, bytes), Until::Written)
     }
 
     fn links(&self) -> Result<u64, IoError> {
@@ -148,7 +132,7 @@ impl Sink for DirectFile {
         self.file.check(Operation::Write)?;
         let mut blocks = self.locked();
         if blocks.may_sync_alone(offset, bytes) {
-            return self.write(Operation::Write, &mut blocks, (offset, bytes), ReadWriteFlags::DSYNC);
+            return self.write(Operation::Write, &mut blocks, (offset, bytes), Until::Durable);
         }
         drop(blocks);
         self.write_at(offset, bytes)?;
@@ -180,6 +164,14 @@ impl Sink for DirectFile {
     }
 }
 
+#[cfg(all(test, feature = "io-uring"))]
+impl DirectFile {
+    /// The file itself.
+    pub(super) fn file(&self) -> &FsFile {
+        &self.file
+    }
+}
+
 impl DirectFile {
     /// Writes zeros from the end of the file up to `length`.
     fn write_zeros(&self, operation: Operation, length: u64) -> Result<(), IoError> {
@@ -192,7 +184,7 @@ impl DirectFile {
         while let Some(more) = length.checked_sub(end).filter(|more| *more > 0) {
             let more = usize::try_from(more).map_or(ZEROS_BYTES, |more| more.min(ZEROS_BYTES));
             let bytes = zeros.get(..more).unwrap_or(&zeros);
-            self.write(operation, &mut blocks, (end, bytes), ReadWriteFlags::empty())?;
+            self.write(operation, &mut blocks, (end, bytes), Until::Written)?;
             end = end.saturating_add(more as u64);
         }
         Ok(())

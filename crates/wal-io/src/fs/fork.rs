@@ -4,7 +4,7 @@
 //! So each storage remembers its process, in a page that the kernel fills with zeros in a forked child. To ask costs the read of
 //! one byte and no system call. Where the kernel has no such page, process ids are compared.
 //!
-//! This is the only module of the crate with `unsafe`.
+//! But for the rings (`ring.rs`, a feature), this is the only module of the crate with `unsafe`.
 #![allow(unsafe_code, reason = "a mapped page, and the reading of a byte in it; see the SAFETY comments")]
 
 use std::io;

@@ -350,6 +350,8 @@ fn f63_in_a_forked_child_everything_that_changes_anything_is_refused_and_reading
         (Operation::SyncData, sink.sync_data().err()),
         (Operation::SyncAll, sink.sync_all().err()),
         (Operation::Preallocate, sink.preallocate(100).err()),
+        (Operation::Fill, sink.fill(100).err()),
+        (Operation::Write, sink.write_synced_at(0, b"child").err()),
     ];
     for (operation, error) in refused {
         let error = error.unwrap_or_else(|| panic!("{operation} is not refused"));
@@ -360,6 +362,27 @@ fn f63_in_a_forked_child_everything_that_changes_anything_is_refused_and_reading
     let mut read = [0; 6];
     assert_eq!(storage.open_source("a").unwrap().read_at(0, &mut read).unwrap(), 6);
     assert_eq!(&read, b"parent");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn f63_in_a_forked_child_direct_files_are_not_changed() {
+    let (_outer, mut storage) = disk_directory();
+    storage.create("a").unwrap().write_at(0, b"parent").unwrap();
+    storage.owner = Arc::new(elsewhere());
+    let sink = storage.open_sink_with("a", Access::Direct).unwrap();
+    let refused = [
+        (Operation::Write, sink.write_at(0, b"child").err()),
+        (Operation::Write, sink.write_synced_at(0, b"child").err()),
+        (Operation::SyncData, sink.sync_data().err()),
+        (Operation::SyncAll, sink.sync_all().err()),
+        (Operation::Preallocate, sink.preallocate(100).err()),
+        (Operation::Fill, sink.fill(100).err()),
+    ];
+    for (operation, error) in refused {
+        assert_eq!(error.map(|error| error.operation()), Some(operation));
+    }
+    assert_eq!(bytes(&storage, "a"), b"parent");
 }
 
 #[test]

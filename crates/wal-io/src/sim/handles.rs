@@ -221,9 +221,14 @@ impl File {
 
     fn sync(&self, kind: Kind) -> Result<(), IoError> {
         let changes = self.locked().changes();
-        self.sync_what(kind, |disk| disk.sync(self.id))?;
-        self.locked().synced(changes);
-        Ok(())
+        let result = self.sync_what(kind, |disk| disk.sync(self.id));
+        let mut blocks = self.locked();
+        if result.is_ok() {
+            blocks.synced(changes)
+        } else {
+            blocks.failed()
+        }
+        result
     }
 
     fn sync_what(
@@ -328,7 +333,8 @@ impl Sink for File {
         if self.access == Access::Direct && blocks.may_sync_alone(offset, bytes) {
             let before = self.storage.locked().sequence();
             self.write_blocks(&mut blocks, offset, bytes)?;
-            return self.sync_what(Kind::SyncData, |disk| disk.sync_behind(self.id, before));
+            let result = self.sync_what(Kind::SyncData, |disk| disk.sync_behind(self.id, before));
+            return result.inspect_err(|_| blocks.failed());
         }
         drop(blocks);
         self.write_at(offset, bytes)?;

@@ -204,7 +204,15 @@ impl Inode {
         let (earlier, now): (Vec<_>, Vec<_>) =
             pending.into_iter().partition(|effect| effect.sequence < first);
         self.pending = now;
-        let durable = self.settled(&Medium::default(), &mut |_| Fate::Kept);
+        let mut durable = self.settled(&Medium::default(), &mut |_| Fate::Kept);
+        // The length that these bytes need is durable with them, whichever write made the file so long.
+        let end = self.pending.iter().filter_map(Effect::end).max().unwrap_or(0);
+        durable.resize(durable.len().max(end));
+        for effect in &self.pending {
+            if let Change::Bytes { offset, bytes, .. } = &effect.change {
+                durable.put(*offset, bytes.bytes());
+            }
+        }
         // What is written over does not come back.
         let over: BTreeSet<usize> = self.pending.iter().filter_map(Effect::sector).collect();
         self.pending = earlier;
@@ -359,6 +367,14 @@ impl Inode {
 }
 
 impl Effect {
+    /// Where its bytes end.
+    fn end(&self) -> Option<usize> {
+        match &self.change {
+            Change::Bytes { offset, bytes, .. } => Some(offset + bytes.length),
+            Change::Size(_) => None,
+        }
+    }
+
     /// The sector in which bytes are written.
     fn sector(&self) -> Option<usize> {
         match &self.change {

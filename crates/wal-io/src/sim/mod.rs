@@ -36,6 +36,12 @@
 //!   mixed, unless [`SimOptions::tear`], and the synced bytes in a sector that was being written are safe, unless
 //!   [`SimOptions::spoil_sectors`]. In some crashes a part that was not synced leaves garbage where there was nothing:
 //!   random bytes, or those of a file that was deleted ([`SimOptions::stale`]).
+//! - **Past the cache** ([`Access::Direct`](crate::Access)) whole blocks of two sectors are written: the last one again and again, as it fills.
+//!   A sector of it is old or new, and with [`SimOptions::tear`] a part of each; what is the same in both survives, unless
+//!   [`SimOptions::spoil_sectors`], which may spoil every sector of the block. So a log that shall survive that begins each group at a multiple of
+//!   [`Sink::block_bytes`](crate::Sink::block_bytes). What is written and synced in one is two operations, so that the power can go in between;
+//!   it makes nothing else durable, and the sink syncs all if it has written something else before. After a failed sync readers see what is on the
+//!   disk. Zeros of [`Sink::fill`](crate::Sink::fill) are pending like any bytes.
 //! - **Lengths** survive apart from bytes: a length ahead of the bytes reads as zeros, bytes beyond the length are cut
 //!   off. A length may have grown only in part. Nothing makes a file shorter: the traits have no truncation.
 //! - **Names.** Each change of a name survives apart from the others and from the file's bytes: to sync a file does not
@@ -369,8 +375,8 @@ impl SimStorage {
     }
 
     /// Every operation so far, in order: `write 000001.wal 0+512`, `rename a b`, `syncdir = EIO`; `read a 0+9 = EINTR` and then
-    /// the same again, `write a 0+512 = 256` and then the rest, `syncdata a slowly`. Operations after the power went are not
-    /// in it.
+    /// the same again, `write a 0+512 = 256` and then the rest, `syncdata a slowly`; `write a 0+1024 direct` of a file
+    /// that is written past the cache. Operations after the power went are not in it.
     pub fn trace(&self) -> Vec<String> {
         self.locked().recorder.lines.iter().map(ToString::to_string).collect()
     }
@@ -386,7 +392,7 @@ impl SimStorage {
     }
 
     /// How many mutating operations there were, failed ones included: create, write, all syncs, rename, unlink,
-    /// preallocate. A lock is not counted, even where it creates its file.
+    /// preallocate, fill. A lock is not counted, even where it creates its file.
     pub fn mutations(&self) -> u64 {
         self.locked().recorder.mutations
     }

@@ -2,6 +2,7 @@
 
 mod copies;
 mod crash;
+mod direct;
 mod fault;
 mod kinds;
 mod liars;
