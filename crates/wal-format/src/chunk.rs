@@ -13,6 +13,9 @@ use crate::{BLOCK_BYTES, LogNumber, WalId};
 /// Length of a chunk's header in bytes.
 pub const HEADER_BYTES: usize = 7;
 
+/// Length of a chunk's checksum, which covers what stands behind it, in bytes.
+pub(crate) const CRC_BYTES: usize = 4;
+
 /// Fewest bytes of a block that can hold a chunk: a header and one byte. Where fewer are left, they are zero.
 pub const CHUNK_BYTES_MIN: usize = HEADER_BYTES + 1;
 
@@ -100,6 +103,21 @@ impl LogSeed {
             hasher.update(&number.get().to_le_bytes());
         }
         Self { state: hasher.finalize() }
+    }
+
+    /// The checksum of a chunk at `offset` in the file, of which `covered` stands behind the checksum: length, type and payload, as they are on
+    /// the disk, in one piece for the sake of speed.
+    pub(crate) fn checksum_of(&self, offset: u64, covered: &[u8]) -> u32 {
+        // A build with deliberate bugs in it asks them, wherever a checksum is made.
+        if let (true, Some((&[_, _, type_byte], payload))) =
+            (cfg!(wal_seeded_bugs), covered.split_first_chunk())
+        {
+            return self.checksum(offset, type_byte, payload);
+        }
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
+        hasher.update(&offset.to_le_bytes());
+        hasher.update(covered);
+        hasher.finalize()
     }
 
     /// The checksum of a chunk at `offset` in the file.
@@ -206,7 +224,8 @@ pub fn decode<'a>(seed: &LogSeed, offset: u64, bytes: &'a [u8]) -> Result<Chunk<
         return Err(ChunkFault::Length { length, limit });
     }
     let payload = rest.get(..usize::from(length)).ok_or(ChunkFault::Truncated)?;
-    let computed = seed.checksum(offset, type_byte, payload);
+    let covered = bytes.get(CRC_BYTES..HEADER_BYTES + usize::from(length)).ok_or(ChunkFault::Truncated)?;
+    let computed = seed.checksum_of(offset, covered);
     if computed != stored {
         return Err(ChunkFault::Checksum { stored, computed });
     }
@@ -226,8 +245,15 @@ impl Digest {
         if !kind.in_digest() {
             return self;
         }
+        self.with_checksums(&crc.to_le_bytes())
+    }
+
+    /// The digest with more chunks, all of them of a type that it covers, by their checksums, four bytes each: once for many chunks is
+    /// faster than once for each.
+    #[must_use]
+    pub fn with_checksums(self, checksums: &[u8]) -> Self {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.0);
-        hasher.update(&crc.to_le_bytes());
+        hasher.update(checksums);
         Self(hasher.finalize())
     }
 

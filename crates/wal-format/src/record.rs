@@ -68,6 +68,16 @@ pub struct Families<'a> {
     bytes: &'a [u8],
 }
 
+impl Families<'_> {
+    /// The default family and no other: what most records touch.
+    pub const DEFAULT: Self = Self { left: 1, bytes: &[] };
+
+    /// Whether this is [`Families::DEFAULT`].
+    pub const fn is_default(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
 impl Iterator for Families<'_> {
     type Item = FamilyId;
 
@@ -184,8 +194,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     }
     let count = u32::try_from(count).map_err(|_| RecordFault::Sequence)?;
     let seqs = SeqRange::new(SeqNum::new(first), count).ok_or(RecordFault::Sequence)?;
-    let families =
-        if flags & FAMILIES == 0 { Families { left: 1, bytes: &[] } } else { take_families(&mut fields)? };
+    let families = if flags & FAMILIES == 0 { Families::DEFAULT } else { take_families(&mut fields)? };
     let optional = |present: u8| flags & present != 0;
     let mut rest = || {
         Some(Head {

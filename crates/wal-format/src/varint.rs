@@ -16,6 +16,13 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 /// Takes a number off the front. `None` if the bytes end early, do not fit into 64 bits, or are not the shortest form: one value has
 /// one encoding, so that equal records are equal bytes.
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    // Most numbers are short.
+    if let Some((&byte, rest)) = bytes.split_first()
+        && byte < 0x80
+    {
+        *bytes = rest;
+        return Some(u64::from(byte));
+    }
     let mut value = 0_u64;
     for (position, &byte) in bytes.iter().take(BYTES_MAX).enumerate() {
         if position == BYTES_MAX - 1 && byte > 1 {

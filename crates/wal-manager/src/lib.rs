@@ -78,6 +78,7 @@ mod state;
 mod sync;
 mod ticket;
 mod wal;
+mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
 pub use wal_format::{
@@ -97,7 +98,7 @@ pub use inspect::Inspection;
 pub use options::{LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress};
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
-pub use replay::{Records, RecoveredRecord};
+pub use replay::{FamilyList, Records, RecoveredRecord};
 pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;

@@ -1,16 +1,52 @@
 //! The records that come back.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
 
 use crate::error::{Error, Result};
 use crate::read::FoundRecord;
 use crate::recovery::stream::{Next, Reading, Stream};
 use crate::sync::AtomicBool;
+
+/// Families that a record may touch before their list needs an allocation.
+const FAMILIES_INLINE: usize = 4;
+
+/// The families of a record read back: a slice, which allocates nothing for the few that most records touch.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FamilyList(SmallVec<[FamilyId; FAMILIES_INLINE]>);
+
+impl Deref for FamilyList {
+    type Target = [FamilyId];
+
+    fn deref(&self) -> &[FamilyId] {
+        &self.0
+    }
+}
+
+impl<T: AsRef<[FamilyId]> + ?Sized> PartialEq<T> for FamilyList {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl fmt::Debug for FamilyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromIterator<FamilyId> for FamilyList {
+    fn from_iter<I: IntoIterator<Item = FamilyId>>(families: I) -> Self {
+        Self(families.into_iter().collect())
+    }
+}
 
 /// A record read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +63,7 @@ pub struct RecoveredRecord {
     /// What the payload is.
     pub kind: RecordKind,
     /// The families it touches, ascending, at least one.
-    pub families: Vec<FamilyId>,
+    pub families: FamilyList,
     /// The payload: a slice of a read buffer that stays in memory while the slice does.
     pub payload: Bytes,
     /// Whether a promise, a seal or CHECKPOINT proves that it is durable. Always so in a [`Recovery`](crate::Recovery).
@@ -37,20 +73,6 @@ pub struct RecoveredRecord {
 }
 
 impl RecoveredRecord {
-    fn new(log: LogNumber, found: FoundRecord, proven: bool) -> Self {
-        Self {
-            log,
-            offset: found.offset,
-            index: found.head.index,
-            seqs: found.head.seqs,
-            kind: found.head.kind,
-            families: found.families,
-            payload: found.payload,
-            proven,
-            time_micros: found.head.time_micros,
-        }
-    }
-
     /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
     ///
     /// # Errors
@@ -91,16 +113,29 @@ impl Records {
         self
     }
 
-    fn is_flushed(&self, record: &FoundRecord) -> bool {
+    /// Whether the record that came last needs no replay.
+    #[inline]
+    fn is_flushed(&self, last: SeqNum) -> bool {
         let Some(flushed) = &self.flushed else { return false };
-        let last = record.head.seqs.last();
-        if seeded_bug!(ReplaySkipsTooMuch) {
-            return record
-                .families
-                .iter()
-                .any(|family| flushed.get(family).is_some_and(|through| *through >= last));
+        let through = |family| flushed.get(&family).is_some_and(|through| *through >= last);
+        let mut families = self.reading.families();
+        if seeded_bug!(ReplaySkipsTooMuch) { families.any(through) } else { families.all(through) }
+    }
+
+    /// The record that came last.
+    #[inline]
+    fn record(&self, log: LogNumber, FoundRecord { offset, head }: FoundRecord) -> RecoveredRecord {
+        RecoveredRecord {
+            log,
+            offset,
+            index: head.index,
+            seqs: head.seqs,
+            kind: head.kind,
+            families: self.reading.families().collect(),
+            payload: self.reading.payload(),
+            proven: head.index < self.proven_below,
+            time_micros: head.time_micros,
         }
-        record.families.iter().all(|family| flushed.get(family).is_some_and(|through| *through >= last))
     }
 }
 
@@ -113,11 +148,8 @@ impl Iterator for Records {
         }
         loop {
             let result = match self.reading.next() {
-                Ok(Next::Record(_, record)) if self.is_flushed(&record) => continue,
-                Ok(Next::Record(log, record)) => {
-                    let proven = record.head.index < self.proven_below;
-                    return Some(Ok(RecoveredRecord::new(log, record, proven)));
-                }
+                Ok(Next::Record(_, found)) if self.is_flushed(found.head.seqs.last()) => continue,
+                Ok(Next::Record(log, found)) => return Some(Ok(self.record(log, found))),
                 Ok(Next::Changed(log, offset, reason)) => {
                     Some(Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) }))
                 }

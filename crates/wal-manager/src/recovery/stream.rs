@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use wal_format::header::FileHeader;
+use wal_format::record::Families;
 use wal_format::{Index, LogNumber, LogSeed, SeqNum};
 use wal_io::Source;
 
@@ -87,6 +89,18 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
+    /// The families of the record that came last.
+    #[inline]
+    pub(crate) fn families(&self) -> Families<'_> {
+        self.reader.as_ref().map_or(Families::DEFAULT, LogReader::families)
+    }
+
+    /// The payload of the record that came last.
+    #[inline]
+    pub(crate) fn payload(&self) -> Bytes {
+        self.reader.as_ref().map(LogReader::payload).unwrap_or_default()
+    }
+
     /// What comes next; after [`Next::End`] and [`Next::Changed`], nothing.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::{ChunkFault, Digest};
 use wal_format::control::{Promise, Seal};
 use wal_format::header::HeaderFault;
+use wal_format::record::Families;
 use wal_format::{BLOCK_BYTES, FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
 use wal_io::{EntryKind, Source, Storage};
 
@@ -149,6 +150,13 @@ impl Walked {
     }
 }
 
+/// Takes in that a record with the highest sequence number so far, `last`, touches `families`.
+pub(crate) fn note_families(seen: &mut BTreeMap<FamilyId, SeqNum>, families: Families<'_>, last: SeqNum) {
+    for family in families {
+        seen.insert(family, last);
+    }
+}
+
 /// Reads a log of the chain to its end, or to `end` where the successor says that it ends.
 ///
 /// # Errors
@@ -172,9 +180,7 @@ pub(crate) fn walk(file: LogFile, header: FileHeader, end: Option<u64>, meter: &
             Item::Record(record) => {
                 meter.add(reader.good_end() - done);
                 done = reader.good_end();
-                for family in record.families {
-                    families.insert(family, record.head.seqs.last());
-                }
+                note_families(&mut families, reader.families(), record.head.seqs.last());
             }
             Item::Promise { at, promise: found } => promise = Some((at, found)),
             Item::Seal { at, seal: found } => {
