@@ -65,6 +65,7 @@ impl ChunkType {
     }
 
     /// The type of a byte on disk, `None` if this version does not know it and may not skip it.
+    #[inline]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::Full),
@@ -107,6 +108,7 @@ impl LogSeed {
 
     /// The checksum of a chunk at `offset` in the file, of which `covered` stands behind the checksum: length, type and payload, as they are on
     /// the disk, in one piece for the sake of speed.
+    #[inline]
     pub(crate) fn checksum_of(&self, offset: u64, covered: &[u8]) -> u32 {
         // A build with deliberate bugs in it asks them, wherever a checksum is made.
         if let (true, Some((&[_, _, type_byte], payload))) =
@@ -191,6 +193,7 @@ pub enum ChunkFault {
 }
 
 /// Bytes left in the block at `offset`.
+#[inline]
 pub const fn room_in_block(offset: u64) -> usize {
     let block = BLOCK_BYTES as u64;
     // The remainder is below BLOCK_BYTES, so the cast loses nothing.
@@ -204,6 +207,7 @@ pub const fn room_in_block(offset: u64) -> usize {
 ///
 /// # Errors
 /// The bytes are not a chunk of this log at this place.
+#[inline]
 pub fn decode<'a>(seed: &LogSeed, offset: u64, bytes: &'a [u8]) -> Result<Chunk<'a>, ChunkFault> {
     let room = room_in_block(offset);
     if room < CHUNK_BYTES_MIN {

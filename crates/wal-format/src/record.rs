@@ -179,6 +179,7 @@ pub fn encode_envelope(bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId]) 
 ///
 /// # Errors
 /// The bytes are not a record that this version understands.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     let mut fields = Fields(bytes);
     let flags = fields.u8().ok_or(RecordFault::Envelope)?;
@@ -215,6 +216,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     Ok(Record { head, families, payload })
 }
 
+#[cold]
 fn take_families<'a>(fields: &mut Fields<'a>) -> Result<Families<'a>, RecordFault> {
     let left = fields.varint().and_then(|count| usize::try_from(count).ok()).ok_or(RecordFault::Families)?;
     if left == 0 || left > RECORD_FAMILIES_MAX {

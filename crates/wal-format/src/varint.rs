@@ -15,6 +15,7 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 
 /// Takes a number off the front. `None` if the bytes end early, do not fit into 64 bits, or are not the shortest form: one value has
 /// one encoding, so that equal records are equal bytes.
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     // Most numbers are short.
     if let Some((&byte, rest)) = bytes.split_first()

@@ -191,10 +191,10 @@ impl LogReader {
     /// The payload of the record that [`LogReader::next`] has just given: a slice of what was read, unless a block's end cut the record.
     #[inline]
     pub(crate) fn payload(&self) -> Bytes {
-        let payload = self.last_record().get(self.last.envelope..).unwrap_or_default();
+        let LastRecord { at, envelope, length, .. } = self.last;
         match &self.last.assembled {
-            Some(bytes) => bytes.slice_ref(payload),
-            None => self.window.share(payload),
+            Some(bytes) => bytes.slice(envelope..),
+            None => self.window.share(at.saturating_add(envelope as u64), length.saturating_sub(envelope)),
         }
     }
 
@@ -209,7 +209,6 @@ impl LogReader {
     ///
     /// # Errors
     /// The file cannot be read: that is never the end of the log.
-    #[inline]
     pub(crate) fn next(&mut self) -> Result<Item> {
         match self.whole_record() {
             Some(found) => Ok(Item::Record(found)),
@@ -220,7 +219,7 @@ impl LogReader {
     /// The next record, if everything is as in most logs most of the time: one chunk, here in memory, and nothing wrong with it. In any
     /// other case nothing has happened, and [`LogReader::next_of_any_kind`] finds out.
     #[inline]
-    fn whole_record(&mut self) -> Option<FoundRecord> {
+    pub(crate) fn whole_record(&mut self) -> Option<FoundRecord> {
         let at = self.offset;
         if self.partial.is_some() || at >= self.end || self.checksums.length == CHECKSUMS_BYTES {
             return None;
@@ -443,6 +442,7 @@ impl LogReader {
     }
 
     /// Counts a record in, behind which `next` follows.
+    #[inline]
     fn count(&mut self, head: Head, next: Index) {
         self.next_index = Some(next);
         // The last number of all leaves no floor above it; nothing can follow then, and `append` refuses.

@@ -142,7 +142,19 @@ impl Records {
 impl Iterator for Records {
     type Item = Result<RecoveredRecord>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        while let Some((log, found)) = self.reading.whole_record() {
+            if !self.is_flushed(found.head.seqs.last()) {
+                return Some(Ok(self.record(log, found)));
+            }
+        }
+        self.next_of_any_kind()
+    }
+}
+
+impl Records {
+    fn next_of_any_kind(&mut self) -> Option<Result<RecoveredRecord>> {
         if self.ended {
             return None;
         }

@@ -31,10 +31,11 @@ impl Window {
         self.position(offset).and_then(|from| self.bytes.get(from..)).unwrap_or_default()
     }
 
-    /// `bytes`, a part of what [`Window::from`] gave, shared.
+    /// The `length` bytes from `offset` on, shared; they are here.
     #[inline]
-    pub(crate) fn share(&self, bytes: &[u8]) -> Bytes {
-        self.bytes.slice_ref(bytes)
+    pub(crate) fn share(&self, offset: u64, length: usize) -> Bytes {
+        let from = self.position(offset).unwrap_or_default();
+        self.bytes.slice(from..from.saturating_add(length))
     }
 
     /// Up to `length` bytes from `offset` on, fewer only at the end of the file.
@@ -53,6 +54,7 @@ impl Window {
         Ok(bytes.get(..length).unwrap_or(bytes))
     }
 
+    #[inline]
     fn position(&self, offset: u64) -> Option<usize> {
         let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         (!self.bytes.is_empty() && from <= self.bytes.len()).then_some(from)
