@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -13,7 +12,7 @@ use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, S
 use crate::error::{Error, Result};
 use crate::read::FoundRecord;
 use crate::recovery::stream::{Next, Reading, Stream};
-use crate::sync::AtomicBool;
+use crate::recovery::unread::{Replayed, Unread};
 
 /// Families that a record may touch before their list needs an allocation.
 const FAMILIES_INLINE: usize = 4;
@@ -90,8 +89,10 @@ pub struct Records {
     flushed: Option<BTreeMap<FamilyId, SeqNum>>,
     /// Records below are proven.
     proven_below: Index,
-    /// Set when everything was read.
-    drained: Option<Arc<AtomicBool>>,
+    /// Told when everything was read.
+    replayed: Option<Arc<Replayed>>,
+    /// Asked when something is not as it was said to be.
+    judge: Option<Unread>,
     /// What stands behind the last record.
     last_error: Option<Error>,
     ended: bool,
@@ -102,9 +103,23 @@ impl Records {
         stream: Stream,
         flushed: Option<BTreeMap<FamilyId, SeqNum>>,
         proven_below: Index,
-        drained: Option<Arc<AtomicBool>>,
+        replayed: Option<Arc<Replayed>>,
     ) -> Self {
-        Self { reading: stream.read(), flushed, proven_below, drained, last_error: None, ended: false }
+        Self {
+            reading: stream.read(),
+            flushed,
+            proven_below,
+            replayed,
+            judge: None,
+            last_error: None,
+            ended: false,
+        }
+    }
+
+    /// Of logs that were not read when the directory was opened.
+    pub(crate) fn judged_by(mut self, judge: Option<Unread>) -> Self {
+        self.judge = judge;
+        self
     }
 
     /// Ends with this error instead of nothing.
@@ -159,16 +174,23 @@ impl Records {
             return None;
         }
         loop {
-            let result = match self.reading.next() {
+            let next = self.reading.next();
+            if let Some(judge) = &mut self.judge {
+                match (&next, self.reading.place()) {
+                    (Ok(Next::End), _) => judge.reached_end(),
+                    (_, (log, offset)) => judge.reached(log, offset),
+                }
+            }
+            let result = match next {
                 Ok(Next::Record(_, found)) if self.is_flushed(found.head.seqs.last()) => continue,
                 Ok(Next::Record(log, found)) => return Some(Ok(self.record(log, found))),
                 Ok(Next::Changed(log, offset, reason)) => {
-                    Some(Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) }))
+                    let error = Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
+                    Some(Err(self.judge.as_ref().map_or(error.clone(), |judge| judge.verdict(error))))
                 }
                 Ok(Next::End) => {
-                    if let Some(drained) = &self.drained {
-                        // Release: `finish` on another thread sees that this one is done.
-                        drained.store(true, Ordering::Release);
+                    if let Some(replayed) = &self.replayed {
+                        replayed.drain(self.reading.take_learned());
                     }
                     self.last_error.take().map(Err)
                 }

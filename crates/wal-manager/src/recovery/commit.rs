@@ -322,6 +322,7 @@ pub(crate) fn survey_again(
             first_index: None,
             seq_floor,
             end,
+            sealed: None,
         });
     }
     Ok(parts)

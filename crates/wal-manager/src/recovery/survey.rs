@@ -19,8 +19,11 @@ use crate::recovery::progress::Meter;
 use crate::recovery::table::Header;
 use crate::report::Reason;
 
+/// Length in the file of the header of this version, in bytes.
+const HEADER_CHUNK_BYTES: usize = wal_format::chunk::HEADER_BYTES + FileHeader::BYTES;
+
 /// Logs and other names in a directory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) logs: Vec<LogNumber>,
     pub(crate) others: Vec<String>,
@@ -74,9 +77,7 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
     let source = storage.open_source(&names::log_name(log))?;
     let length = source.length()?;
     let seed = LogSeed::new(checkpoint.wal_id, log);
-    let mut first = vec![0; BLOCK_BYTES];
-    let read = source.read_at(0, &mut first)?;
-    first.truncate(read);
+    let first = read_first(&*source)?;
     let (mut kind, header, mut fault) = match FileHeader::decode(log, &first) {
         Ok(header) if header.wal_id != checkpoint.wal_id => {
             let reason = Reason::Foreign { expected: checkpoint.wal_id, found: header.wal_id };
@@ -261,15 +262,20 @@ fn look_further(walked: &mut Walked) -> Result<()> {
 }
 
 /// Length in the file of a seal's chunk, behind `at`.
-fn seal_end(at: u64) -> u64 {
+pub(crate) fn seal_end(at: u64) -> u64 {
     at.saturating_add((wal_format::chunk::HEADER_BYTES + Seal::BYTES) as u64)
+}
+
+/// Where the seal is written of a log that ends at `end`: there, or in the next block if this one has no room for it.
+pub(crate) fn seal_place(end: u64) -> u64 {
+    let room = wal_format::chunk::room_in_block(end);
+    let fits = room >= wal_format::chunk::HEADER_BYTES + Seal::BYTES;
+    end.saturating_add(if fits { 0 } else { room as u64 })
 }
 
 /// Whether the seal at `at` stands where one is written when a log ends at `good_end`, and says what the log holds.
 fn is_right_behind(walked: &Walked, at: u64, seal: &Seal) -> bool {
-    let room = wal_format::chunk::room_in_block(walked.good_end);
-    let fits = room >= wal_format::chunk::HEADER_BYTES + Seal::BYTES;
-    let place = walked.good_end.saturating_add(if fits { 0 } else { room as u64 });
+    let place = seal_place(walked.good_end);
     let content = Seal {
         records: walked.records,
         next_index: walked.next_index,
@@ -279,13 +285,28 @@ fn is_right_behind(walked: &Walked, at: u64, seal: &Seal) -> bool {
     at == place && *seal == content
 }
 
+/// The bytes that the header is in: as many as this version's takes, or the whole block if the first chunk is longer.
+fn read_first(source: &dyn Source) -> Result<Vec<u8>> {
+    let mut first = vec![0; HEADER_CHUNK_BYTES];
+    let read = source.read_at(0, &mut first)?;
+    first.truncate(read);
+    let longer = first
+        .get(4..6)
+        .and_then(<[u8]>::first_chunk)
+        .is_some_and(|&length| usize::from(u16::from_le_bytes(length)) > FileHeader::BYTES);
+    if longer {
+        first.resize(BLOCK_BYTES, 0);
+        let read = source.read_at(0, &mut first)?;
+        first.truncate(read);
+    }
+    Ok(first)
+}
+
 /// The header of a log, of whatever write-ahead log it is; `None` if it is not whole.
 ///
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn read_header(storage: &dyn Storage, log: LogNumber) -> Result<Option<FileHeader>> {
-    let mut first = vec![0; BLOCK_BYTES];
-    let read = storage.open_source(&names::log_name(log))?.read_at(0, &mut first)?;
-    first.truncate(read);
+    let first = read_first(&*storage.open_source(&names::log_name(log))?)?;
     Ok(FileHeader::decode(log, &first).ok())
 }
