@@ -218,6 +218,6 @@ impl Known {
             (self.first, self.last),
             "A: record {index}"
         );
-        assert_eq!(record.families, [FamilyId::new(draft.family)], "A: record {index}");
+        assert_eq!(record.families[..], [FamilyId::new(draft.family)], "A: record {index}");
     }
 }

@@ -83,8 +83,12 @@ impl Life {
                     let flushed = |family| recovery.flushed(family).map_or(0, SeqNum::get);
                     self.history.recovered(self.end, &records, next_index, flushed);
                     self.end = End::ProcessDeath;
-                    let (wal, _) = recovery.finish().expect("drained");
-                    return wal;
+                    match recovery.finish() {
+                        Ok((wal, _)) => return wal,
+                        // What was closed cleanly is committed only now.
+                        Err(error) => assert!(self.disk.is_frozen(), "{error}"),
+                    }
+                    self.crash();
                 }
                 Err(error) => {
                     assert!(

@@ -20,6 +20,7 @@ macro_rules! number {
             }
 
             /// The number after this one, or `None` at the end of the range.
+            #[inline]
             pub fn next(self) -> Option<Self> {
                 self.0.checked_add(1).map(Self)
             }
@@ -120,6 +121,7 @@ impl RecordKind {
     }
 
     /// A kind as it stands on disk: the engine's, or one of ours that this version knows.
+    #[inline]
     pub(crate) const fn from_disk(kind: u16) -> Option<Self> {
         if kind == Self::BATCH.0 {
             return Some(Self::BATCH);
@@ -148,6 +150,7 @@ pub struct SeqRange {
 
 impl SeqRange {
     /// `count` numbers from `first` on; `None` if there are none or they do not fit into 64 bits.
+    #[inline]
     pub fn new(first: SeqNum, count: u32) -> Option<Self> {
         let last = first.get().checked_add(u64::from(count).checked_sub(1)?)?;
         Some(Self { first, last: SeqNum::new(last) })
@@ -170,6 +173,7 @@ impl SeqRange {
 
     /// The smallest range that holds both.
     #[must_use]
+    #[inline]
     pub fn union(self, other: Self) -> Self {
         Self { first: self.first.min(other.first), last: self.last.max(other.last) }
     }

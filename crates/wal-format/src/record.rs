@@ -68,6 +68,16 @@ pub struct Families<'a> {
     bytes: &'a [u8],
 }
 
+impl Families<'_> {
+    /// The default family and no other: what most records touch.
+    pub const DEFAULT: Self = Self { left: 1, bytes: &[] };
+
+    /// Whether this is [`Families::DEFAULT`].
+    pub const fn is_default(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
 impl Iterator for Families<'_> {
     type Item = FamilyId;
 
@@ -169,6 +179,7 @@ pub fn encode_envelope(bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId]) 
 ///
 /// # Errors
 /// The bytes are not a record that this version understands.
+#[inline(always)]
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     let mut fields = Fields(bytes);
     let flags = fields.u8().ok_or(RecordFault::Envelope)?;
@@ -184,26 +195,35 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     }
     let count = u32::try_from(count).map_err(|_| RecordFault::Sequence)?;
     let seqs = SeqRange::new(SeqNum::new(first), count).ok_or(RecordFault::Sequence)?;
-    let families =
-        if flags & FAMILIES == 0 { Families { left: 1, bytes: &[] } } else { take_families(&mut fields)? };
-    let optional = |present: u8| flags & present != 0;
-    let mut rest = || {
-        Some(Head {
-            kind,
-            index: Index::new(index),
-            seqs,
-            time_micros: if optional(TIME) { Some(fields.u64()?) } else { None },
-            duplicate_key: if optional(DUPLICATE_KEY) { Some(fields.bytes()?) } else { None },
-            codec: if optional(CODEC) { Some(fields.u8()?) } else { None },
-            key_id: if optional(KEY_ID) { Some(fields.u32()?) } else { None },
-        })
-    };
-    let head = rest().ok_or(RecordFault::Envelope)?;
+    let families = if flags & FAMILIES == 0 { Families::DEFAULT } else { take_families(&mut fields)? };
+    let mut head = Head::new(kind, Index::new(index), seqs);
+    if flags & !FAMILIES != 0 {
+        take_optional(&mut fields, flags, &mut head).ok_or(RecordFault::Envelope)?;
+    }
     let payload = fields.0;
     if payload.is_empty() || payload.len() > PAYLOAD_BYTES_MAX {
         return Err(RecordFault::Payload { bytes: payload.len() });
     }
     Ok(Record { head, families, payload })
+}
+
+/// The optional fields behind the families; `None` if the envelope ends early.
+#[cold]
+fn take_optional(fields: &mut Fields<'_>, flags: u8, head: &mut Head) -> Option<()> {
+    let present = |flag: u8| flags & flag != 0;
+    if present(TIME) {
+        head.time_micros = Some(fields.u64()?);
+    }
+    if present(DUPLICATE_KEY) {
+        head.duplicate_key = Some(fields.bytes()?);
+    }
+    if present(CODEC) {
+        head.codec = Some(fields.u8()?);
+    }
+    if present(KEY_ID) {
+        head.key_id = Some(fields.u32()?);
+    }
+    Some(())
 }
 
 fn take_families<'a>(fields: &mut Fields<'a>) -> Result<Families<'a>, RecordFault> {

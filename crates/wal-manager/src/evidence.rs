@@ -6,7 +6,7 @@ use wal_format::control::{Promise, Seal};
 use wal_io::Source;
 
 use crate::error::Result;
-use crate::read::WINDOW_BYTES;
+use crate::window::WINDOW_BYTES;
 
 /// What stands behind the place where reading stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

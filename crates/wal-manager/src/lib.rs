@@ -87,6 +87,7 @@ mod sync;
 mod ticket;
 mod wal;
 mod watch;
+mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
 pub use wal_format::{
@@ -109,7 +110,7 @@ pub use options::{
 };
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
-pub use replay::{Records, RecoveredRecord};
+pub use replay::{FamilyList, Records, RecoveredRecord};
 pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;

@@ -5,24 +5,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wal_format::chunk::{self, CHUNK_BYTES_MIN, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES};
 use wal_format::control::{Promise, Seal};
-use wal_format::record::{self, Head};
-use wal_format::{BLOCK_BYTES, FamilyId, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
+use wal_format::record::{self, Families, Head};
+use wal_format::{BLOCK_BYTES, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
 use wal_io::Source;
 
 use crate::error::Result;
 use crate::report::Reason;
+use crate::window::Window;
 
-/// How much is read at a time: eight blocks, so that a read costs little beside its checksum and memory stays small.
-pub(crate) const WINDOW_BYTES: usize = 8 * BLOCK_BYTES;
+/// Checksums that are gathered before the digest takes them in, in bytes: one call for 64 of them.
+const CHECKSUMS_BYTES: usize = 64 * 4;
 
-/// A whole record of a log.
-#[derive(Clone, Debug)]
+/// A whole record of a log. Its bytes are with the reader, until that reads on.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct FoundRecord {
     /// Offset of its first chunk.
     pub(crate) offset: u64,
     pub(crate) head: Head,
-    pub(crate) families: Vec<FamilyId>,
-    pub(crate) payload: Bytes,
 }
 
 /// What stands next in a log.
@@ -57,10 +56,7 @@ pub(crate) enum Stop {
 pub(crate) struct LogReader {
     source: Arc<dyn Source>,
     seed: LogSeed,
-    window: Bytes,
-    window_offset: u64,
-    /// How much was asked for when the window was read: less came only at the end of the file.
-    window_asked: usize,
+    window: Window,
     /// Next byte to look at.
     offset: u64,
     /// Reading stops here.
@@ -70,6 +66,8 @@ pub(crate) struct LogReader {
     digest: Digest,
     /// Digest at `good_end`.
     good_digest: Digest,
+    /// Checksums of whole records that neither digest has taken in yet.
+    checksums: Checksums,
     /// `None` right after a resync: any index may follow.
     next_index: Option<Index>,
     /// Index of the first record.
@@ -78,12 +76,49 @@ pub(crate) struct LogReader {
     seqs: Option<SeqRange>,
     records: u64,
     partial: Option<Partial>,
+    last: LastRecord,
 }
 
 #[derive(Debug)]
 struct Partial {
     offset: u64,
     bytes: Vec<u8>,
+}
+
+/// Where the bytes of the last record are.
+#[derive(Debug, Default)]
+struct LastRecord {
+    /// The record, if it was put together from several chunks; else it is in the window.
+    assembled: Option<Bytes>,
+    /// Offset in the file of its only chunk's payload.
+    at: u64,
+    /// Length of envelope and payload together.
+    length: usize,
+    /// Length of the envelope.
+    envelope: usize,
+    /// Whether it touches the default family and no other.
+    only_default: bool,
+}
+
+/// Checksums in file order, four bytes each.
+#[derive(Debug)]
+struct Checksums {
+    bytes: [u8; CHECKSUMS_BYTES],
+    length: usize,
+}
+
+impl Checksums {
+    #[inline]
+    fn push(&mut self, crc: u32) {
+        if let Some(place) = self.bytes.get_mut(self.length..).and_then(<[u8]>::first_chunk_mut) {
+            *place = crc.to_le_bytes();
+            self.length += 4;
+        }
+    }
+
+    fn get(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
 }
 
 impl LogReader {
@@ -99,20 +134,20 @@ impl LogReader {
         Self {
             source,
             seed,
-            window: Bytes::new(),
-            window_offset: 0,
-            window_asked: 0,
+            window: Window::default(),
             offset: 0,
             end,
             good_end: 0,
             digest: Digest::default(),
             good_digest: Digest::default(),
+            checksums: Checksums { bytes: [0; CHECKSUMS_BYTES], length: 0 },
             next_index: first_index,
             first_index: first_index.unwrap_or(Index::FIRST),
             seq_floor,
             seqs: None,
             records: 0,
             partial: None,
+            last: LastRecord::default(),
         }
     }
 
@@ -123,7 +158,7 @@ impl LogReader {
 
     /// Digest of everything before [`LogReader::good_end`].
     pub(crate) fn good_digest(&self) -> Digest {
-        self.good_digest
+        self.good_digest.with_checksums(self.checksums.get())
     }
 
     /// Index after the last record; before the first one, the index expected.
@@ -146,22 +181,90 @@ impl LogReader {
         self.seq_floor
     }
 
+    /// The families of the record that [`LogReader::next`] has just given.
+    #[inline]
+    pub(crate) fn families(&self) -> Families<'_> {
+        let decoded = if self.last.only_default { None } else { record::decode(self.last_record()).ok() };
+        decoded.map_or(Families::DEFAULT, |record| record.families)
+    }
+
+    /// The payload of the record that [`LogReader::next`] has just given: a slice of what was read, unless a block's end cut the record.
+    #[inline]
+    pub(crate) fn payload(&self) -> Bytes {
+        let LastRecord { at, envelope, length, .. } = self.last;
+        match &self.last.assembled {
+            Some(bytes) => bytes.slice(envelope..),
+            None => self.window.share(at.saturating_add(envelope as u64), length.saturating_sub(envelope)),
+        }
+    }
+
+    fn last_record(&self) -> &[u8] {
+        match &self.last.assembled {
+            Some(bytes) => bytes,
+            None => self.window.from(self.last.at).get(..self.last.length).unwrap_or_default(),
+        }
+    }
+
     /// What stands next.
     ///
     /// # Errors
     /// The file cannot be read: that is never the end of the log.
     pub(crate) fn next(&mut self) -> Result<Item> {
+        match self.whole_record() {
+            Some(found) => Ok(Item::Record(found)),
+            None => self.next_of_any_kind(),
+        }
+    }
+
+    /// The next record, if everything is as in most logs most of the time: one chunk, here in memory, and nothing wrong with it. In any
+    /// other case nothing has happened, and [`LogReader::next_of_any_kind`] finds out.
+    #[inline]
+    pub(crate) fn whole_record(&mut self) -> Option<FoundRecord> {
+        let at = self.offset;
+        if self.partial.is_some() || at >= self.end || self.checksums.length == CHECKSUMS_BYTES {
+            return None;
+        }
+        let expected = self.next_index?;
+        let bytes = self.window.from(at);
+        let chunk = chunk::decode(&self.seed, at, bytes).ok()?;
+        if chunk.kind != ChunkType::Full {
+            return None;
+        }
+        let record = record::decode(chunk.payload).ok()?;
+        let head = record.head;
+        let next = head.index.next()?;
+        if head.index != expected || head.seqs.first() < self.seq_floor {
+            return None;
+        }
+        self.last = LastRecord {
+            assembled: None,
+            at: at.saturating_add(HEADER_BYTES as u64),
+            length: chunk.payload.len(),
+            envelope: chunk.payload.len() - record.payload.len(),
+            only_default: record.families.is_default(),
+        };
+        let (length, crc) = (chunk.length(), chunk.crc);
+        self.checksums.push(crc);
+        self.count(head, next);
+        self.offset = at.saturating_add(length as u64);
+        self.good_end = self.offset;
+        Some(FoundRecord { offset: at, head })
+    }
+
+    fn next_of_any_kind(&mut self) -> Result<Item> {
+        self.digest = self.digest.with_checksums(self.checksums.get());
+        self.good_digest = self.good_digest.with_checksums(self.checksums.get());
+        self.checksums.length = 0;
         loop {
             if let Some(stop) = self.skip_padding()? {
                 return Ok(Item::Stop(stop));
             }
             let at = self.offset;
-            let bytes = self.fill(at, chunk::room_in_block(at))?;
-            let decoded = match chunk::decode(&self.seed, at, &bytes) {
-                Ok(Chunk { kind, crc, payload }) => (kind, crc, bytes.slice_ref(payload)),
-                Err(ChunkFault::Truncated | ChunkFault::Zeros) if bytes.is_empty() => {
-                    return self.end_of_file();
-                }
+            let bytes = self.window.read(&*self.source, at, chunk::room_in_block(at))?;
+            let (empty, decoded) = (bytes.is_empty(), chunk::decode(&self.seed, at, bytes));
+            let decoded = match decoded.map(|Chunk { kind, crc, payload }| (kind, crc, payload.len())) {
+                Ok(decoded) => decoded,
+                Err(ChunkFault::Truncated | ChunkFault::Zeros) if empty => return self.end_of_file(),
                 Err(_) if seeded_bug!(SkipsHoles) && self.resync()? => continue,
                 Err(fault) => return Ok(Item::Stop(Stop::Fault(fault.into()))),
             };
@@ -175,7 +278,7 @@ impl LogReader {
     /// place, else at the next block. `false` at the end of the file.
     pub(crate) fn resync(&mut self) -> Result<bool> {
         let room = chunk::room_in_block(self.offset);
-        let bytes = self.fill(self.offset, room)?;
+        let bytes = self.window.read(&*self.source, self.offset, room)?;
         let here = (1..bytes.len()).find(|&skipped| {
             let (at, rest) = (self.offset.saturating_add(skipped as u64), bytes.get(skipped..));
             rest.is_some_and(|rest| chunk::decode(&self.seed, at, rest).is_ok())
@@ -200,7 +303,7 @@ impl LogReader {
                 return Ok(Some(Stop::AtEnd));
             }
             let room = chunk::room_in_block(self.offset);
-            let bytes = self.fill(self.offset, room)?;
+            let bytes = self.window.read(&*self.source, self.offset, room)?;
             if bytes.iter().any(|&byte| byte != 0) {
                 if room < CHUNK_BYTES_MIN {
                     return Ok(Some(Stop::Fault(ChunkFault::Padding.into())));
@@ -227,25 +330,40 @@ impl LogReader {
     /// Whether the next block begins with a chunk that is never cut into parts and is longer than `room`.
     fn statement_behind(&mut self, room: usize) -> Result<bool> {
         let at = self.offset.saturating_add(room as u64);
-        let bytes = self.fill(at, BLOCK_BYTES)?;
+        let bytes = self.window.read(&*self.source, at, BLOCK_BYTES)?;
         let fits = |chunk: Chunk<'_>| {
             matches!(chunk.kind, ChunkType::Promise | ChunkType::Seal | ChunkType::Ignorable(_))
                 && chunk.length() > room
         };
-        Ok(chunk::decode(&self.seed, at, &bytes).is_ok_and(fits))
+        Ok(chunk::decode(&self.seed, at, bytes).is_ok_and(fits))
     }
 
-    /// Takes in a chunk; gives an item if it completes one.
-    fn accept(&mut self, at: u64, (kind, crc, payload): (ChunkType, u32, Bytes)) -> Result<Option<Item>> {
+    /// Takes in a chunk whose checksum is right and whose payload is in the window; gives an item if it completes one.
+    fn accept(&mut self, at: u64, (kind, crc, length): (ChunkType, u32, usize)) -> Result<Option<Item>> {
         let fault = |reason: Reason| Ok(Some(Item::Stop(Stop::Fault(reason))));
-        let after = at.saturating_add((HEADER_BYTES + payload.len()) as u64);
+        let after = at.saturating_add((HEADER_BYTES + length) as u64);
         let digest = self.digest.with(kind, crc);
         let in_record = self.partial.is_some();
-        let whole = match kind {
+        let payload_at = at.saturating_add(HEADER_BYTES as u64);
+        let payload = self.window.from(payload_at).get(..length).unwrap_or_default();
+        let item = match kind {
             ChunkType::Ignorable(_) => None,
             ChunkType::Header if at == 0 => None,
-            ChunkType::Promise | ChunkType::Seal if !in_record => None,
-            ChunkType::Full if !in_record => Some((at, payload.clone())),
+            ChunkType::Promise if !in_record => match self.check_promise(at, payload) {
+                Some(promise) => Some(Item::Promise { at, promise }),
+                None => return fault(Reason::PromiseContradiction),
+            },
+            ChunkType::Seal if !in_record => match self.check_seal(payload) {
+                Some(seal) => Some(Item::Seal { at, seal }),
+                None => return fault(Reason::SealContradiction),
+            },
+            ChunkType::Full if !in_record => {
+                let place = LastRecord { at: payload_at, length, ..LastRecord::default() };
+                match self.check_record(at, place) {
+                    Ok(record) => Some(Item::Record(record)),
+                    Err(reason) => return fault(reason),
+                }
+            }
             ChunkType::First if !in_record => {
                 self.partial = Some(Partial { offset: at, bytes: payload.to_vec() });
                 None
@@ -262,29 +380,19 @@ impl LogReader {
                 if partial.bytes.len().saturating_add(payload.len()) > RECORD_BYTES_MAX {
                     return fault(Reason::RecordTooLong);
                 }
-                partial.bytes.extend_from_slice(&payload);
-                if kind == ChunkType::Middle {
-                    None
-                } else {
-                    self.partial.take().map(|partial| (partial.offset, Bytes::from(partial.bytes)))
+                partial.bytes.extend_from_slice(payload);
+                match self.partial.take_if(|_| kind == ChunkType::Last) {
+                    None => None,
+                    Some(Partial { offset, bytes }) => {
+                        let assembled = Some(Bytes::from(bytes));
+                        match self.check_record(offset, LastRecord { assembled, ..LastRecord::default() }) {
+                            Ok(record) => Some(Item::Record(record)),
+                            Err(reason) => return fault(reason),
+                        }
+                    }
                 }
             }
             _ => return fault(Reason::FragmentOrder),
-        };
-        let item = match (kind, whole) {
-            (ChunkType::Promise, _) => match self.check_promise(at, &payload) {
-                Some(promise) => Some(Item::Promise { at, promise }),
-                None => return fault(Reason::PromiseContradiction),
-            },
-            (ChunkType::Seal, _) => match self.check_seal(&payload) {
-                Some(seal) => Some(Item::Seal { at, seal }),
-                None => return fault(Reason::SealContradiction),
-            },
-            (_, Some((offset, bytes))) => match self.check_record(offset, &bytes) {
-                Ok(record) => Some(Item::Record(record)),
-                Err(reason) => return fault(reason),
-            },
-            _ => None,
         };
         (self.offset, self.digest) = (after, digest);
         if self.partial.is_none() {
@@ -309,9 +417,13 @@ impl LogReader {
         (seal == found).then_some(seal)
     }
 
-    fn check_record(&mut self, offset: u64, bytes: &Bytes) -> std::result::Result<FoundRecord, Reason> {
+    /// Checks the record whose bytes are there, and makes it the last one.
+    fn check_record(&mut self, offset: u64, place: LastRecord) -> std::result::Result<FoundRecord, Reason> {
+        self.last = place;
+        let bytes = self.last_record();
         let record = record::decode(bytes)?;
         let head = record.head;
+        let (envelope, only_default) = (bytes.len() - record.payload.len(), record.families.is_default());
         let resynced = self.next_index.is_none();
         let expected = self.next_index.unwrap_or(head.index);
         if head.index != expected {
@@ -324,37 +436,18 @@ impl LogReader {
         if resynced && self.records == 0 {
             self.first_index = head.index;
         }
+        (self.last.envelope, self.last.only_default) = (envelope, only_default);
+        self.count(head, next);
+        Ok(FoundRecord { offset, head })
+    }
+
+    /// Counts a record in, behind which `next` follows.
+    #[inline]
+    fn count(&mut self, head: Head, next: Index) {
         self.next_index = Some(next);
         // The last number of all leaves no floor above it; nothing can follow then, and `append` refuses.
         self.seq_floor = head.seqs.last().next().unwrap_or(head.seqs.last());
         self.seqs = Some(self.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
         self.records += 1;
-        let families = record.families.collect();
-        Ok(FoundRecord { offset, head, families, payload: bytes.slice_ref(record.payload) })
-    }
-
-    /// Up to `length` bytes from `offset` on, fewer only at the end of the file.
-    fn fill(&mut self, offset: u64, length: usize) -> Result<Bytes> {
-        let have = |window: &Bytes, start: u64| {
-            let from = usize::try_from(offset.checked_sub(start)?).ok()?;
-            (!window.is_empty() && from <= window.len())
-                .then(|| window.slice(from..window.len().min(from.saturating_add(length))))
-        };
-        if let Some(bytes) = have(&self.window, self.window_offset)
-            && (bytes.len() == length || self.window.len() < self.window_asked)
-        {
-            // All of it, or all that there was when the end of the file was read.
-            return Ok(bytes);
-        }
-        let start = offset - offset % BLOCK_BYTES as u64;
-        // From one block on, so that a short log costs little; two at the least, for a statement behind the end of a block.
-        self.window_asked = (2 * self.window_asked).clamp(2 * BLOCK_BYTES, WINDOW_BYTES);
-        let mut bytes = vec![0; self.window_asked];
-        let read = self.source.read_at(start, &mut bytes);
-        let read = if seeded_bug!(ReadErrorIsEnd) { read.unwrap_or(0) } else { read? };
-        bytes.truncate(read);
-        self.window = Bytes::from(bytes);
-        self.window_offset = start;
-        Ok(have(&self.window, start).unwrap_or_default())
     }
 }

@@ -1,16 +1,51 @@
 //! The records that come back.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
 
 use crate::error::{Error, Result};
 use crate::read::FoundRecord;
 use crate::recovery::stream::{Next, Reading, Stream};
-use crate::sync::AtomicBool;
+use crate::recovery::unread::{Replayed, Unread};
+
+/// Families that a record may touch before their list needs an allocation.
+const FAMILIES_INLINE: usize = 4;
+
+/// The families of a record read back: a slice, which allocates nothing for the few that most records touch.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FamilyList(SmallVec<[FamilyId; FAMILIES_INLINE]>);
+
+impl Deref for FamilyList {
+    type Target = [FamilyId];
+
+    fn deref(&self) -> &[FamilyId] {
+        &self.0
+    }
+}
+
+impl<T: AsRef<[FamilyId]> + ?Sized> PartialEq<T> for FamilyList {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
+
+impl fmt::Debug for FamilyList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromIterator<FamilyId> for FamilyList {
+    fn from_iter<I: IntoIterator<Item = FamilyId>>(families: I) -> Self {
+        Self(families.into_iter().collect())
+    }
+}
 
 /// A record read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +62,7 @@ pub struct RecoveredRecord {
     /// What the payload is.
     pub kind: RecordKind,
     /// The families it touches, ascending, at least one.
-    pub families: Vec<FamilyId>,
+    pub families: FamilyList,
     /// The payload: a slice of a read buffer that stays in memory while the slice does.
     pub payload: Bytes,
     /// Whether a promise, a seal or CHECKPOINT proves that it is durable. Always so in a [`Recovery`](crate::Recovery).
@@ -37,20 +72,6 @@ pub struct RecoveredRecord {
 }
 
 impl RecoveredRecord {
-    fn new(log: LogNumber, found: FoundRecord, proven: bool) -> Self {
-        Self {
-            log,
-            offset: found.offset,
-            index: found.head.index,
-            seqs: found.head.seqs,
-            kind: found.head.kind,
-            families: found.families,
-            payload: found.payload,
-            proven,
-            time_micros: found.head.time_micros,
-        }
-    }
-
     /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
     ///
     /// # Errors
@@ -68,8 +89,10 @@ pub struct Records {
     flushed: Option<BTreeMap<FamilyId, SeqNum>>,
     /// Records below are proven.
     proven_below: Index,
-    /// Set when everything was read.
-    drained: Option<Arc<AtomicBool>>,
+    /// Told when everything was read.
+    replayed: Option<Arc<Replayed>>,
+    /// Asked when something is not as it was said to be.
+    judge: Option<Unread>,
     /// What stands behind the last record.
     last_error: Option<Error>,
     ended: bool,
@@ -80,9 +103,23 @@ impl Records {
         stream: Stream,
         flushed: Option<BTreeMap<FamilyId, SeqNum>>,
         proven_below: Index,
-        drained: Option<Arc<AtomicBool>>,
+        replayed: Option<Arc<Replayed>>,
     ) -> Self {
-        Self { reading: stream.read(), flushed, proven_below, drained, last_error: None, ended: false }
+        Self {
+            reading: stream.read(),
+            flushed,
+            proven_below,
+            replayed,
+            judge: None,
+            last_error: None,
+            ended: false,
+        }
+    }
+
+    /// Of logs that were not read when the directory was opened.
+    pub(crate) fn judged_by(mut self, judge: Option<Unread>) -> Self {
+        self.judge = judge;
+        self
     }
 
     /// Ends with this error instead of nothing.
@@ -91,40 +128,69 @@ impl Records {
         self
     }
 
-    fn is_flushed(&self, record: &FoundRecord) -> bool {
+    /// Whether the record that came last needs no replay.
+    #[inline]
+    fn is_flushed(&self, last: SeqNum) -> bool {
         let Some(flushed) = &self.flushed else { return false };
-        let last = record.head.seqs.last();
-        if seeded_bug!(ReplaySkipsTooMuch) {
-            return record
-                .families
-                .iter()
-                .any(|family| flushed.get(family).is_some_and(|through| *through >= last));
+        let through = |family| flushed.get(&family).is_some_and(|through| *through >= last);
+        let mut families = self.reading.families();
+        if seeded_bug!(ReplaySkipsTooMuch) { families.any(through) } else { families.all(through) }
+    }
+
+    /// The record that came last.
+    #[inline]
+    fn record(&self, log: LogNumber, FoundRecord { offset, head }: FoundRecord) -> RecoveredRecord {
+        RecoveredRecord {
+            log,
+            offset,
+            index: head.index,
+            seqs: head.seqs,
+            kind: head.kind,
+            families: self.reading.families().collect(),
+            payload: self.reading.payload(),
+            proven: head.index < self.proven_below,
+            time_micros: head.time_micros,
         }
-        record.families.iter().all(|family| flushed.get(family).is_some_and(|through| *through >= last))
     }
 }
 
 impl Iterator for Records {
     type Item = Result<RecoveredRecord>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        while let Some((log, found)) = self.reading.whole_record() {
+            if !self.is_flushed(found.head.seqs.last()) {
+                return Some(Ok(self.record(log, found)));
+            }
+        }
+        self.next_of_any_kind()
+    }
+}
+
+impl Records {
+    fn next_of_any_kind(&mut self) -> Option<Result<RecoveredRecord>> {
         if self.ended {
             return None;
         }
         loop {
-            let result = match self.reading.next() {
-                Ok(Next::Record(_, record)) if self.is_flushed(&record) => continue,
-                Ok(Next::Record(log, record)) => {
-                    let proven = record.head.index < self.proven_below;
-                    return Some(Ok(RecoveredRecord::new(log, record, proven)));
+            let next = self.reading.next();
+            if let Some(judge) = &mut self.judge {
+                match (&next, self.reading.place()) {
+                    (Ok(Next::End), _) => judge.reached_end(),
+                    (_, (log, offset)) => judge.reached(log, offset),
                 }
+            }
+            let result = match next {
+                Ok(Next::Record(_, found)) if self.is_flushed(found.head.seqs.last()) => continue,
+                Ok(Next::Record(log, found)) => return Some(Ok(self.record(log, found))),
                 Ok(Next::Changed(log, offset, reason)) => {
-                    Some(Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) }))
+                    let error = Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
+                    Some(Err(self.judge.as_ref().map_or(error.clone(), |judge| judge.verdict(error))))
                 }
                 Ok(Next::End) => {
-                    if let Some(drained) = &self.drained {
-                        // Release: `finish` on another thread sees that this one is done.
-                        drained.store(true, Ordering::Release);
+                    if let Some(replayed) = &self.replayed {
+                        replayed.drain(self.reading.take_learned());
                     }
                     self.last_error.take().map(Err)
                 }

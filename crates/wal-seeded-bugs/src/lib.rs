@@ -180,6 +180,12 @@ bugs! {
     SequenceFloorForgotten "F7",
     /// Replay skips a record of which one family is flushed.
     ReplaySkipsTooMuch "V11",
+    /// Nobody compares a log that was not read at the open with its seal, once its records are read.
+    SealBelievedUnread "P5",
+    /// What a replay learns of the families in the logs is forgotten.
+    ReplayForgetsFamilies "G8",
+    /// A replay of several logs goes one log too far at the end of the first.
+    ReplaySkipsALog "V11",
     // Readers without the lock.
     /// A reader does not look twice before it reports damage or a log that is missing.
     NoSecondLook "RD1",

@@ -183,10 +183,15 @@ fn judge(
 ) -> Result<(), String> {
     // Damage may take what nothing proves.
     let mut lenient = Model { must: 0, ..model.clone() };
-    match options(&disk.fork()).recover() {
+    // A directory that was closed cleanly is read only when its records are handed out.
+    let opened = options(&disk.fork()).recover().and_then(|recovery| {
+        let records = recovery.records().collect::<Result<Vec<_>, _>>()?;
+        Ok((recovery, records))
+    });
+    match opened {
         Err(error) => told(&error)?,
-        Ok(recovery) => {
-            hand_out(&recovery, &mut lenient)?;
+        Ok((recovery, records)) => {
+            lenient.recovered(&records, recovery.report().next_index.get())?;
             if must_tell {
                 return Err("CK6, CK7: a log that is missing or wiped is not told".to_owned());
             }
@@ -230,13 +235,6 @@ fn prefix(recovery: &Recovery, model: &Model) -> Result<Vec<u64>, String> {
         model.recovered(&records, last.index.get() + 1)?;
     }
     Ok(records.iter().map(|record| record.index.get()).collect())
-}
-
-/// What a recovery hands out must be right, whatever it is.
-fn hand_out(recovery: &Recovery, model: &mut Model) -> Result<(), String> {
-    let records = recovery.records().collect::<Result<Vec<_>, _>>();
-    let records = records.map_err(|error| format!("recovered, and cannot be read: {error}"))?;
-    model.recovered(&records, recovery.report().next_index.get())
 }
 
 fn told(error: &Error) -> Result<(), String> {

@@ -119,7 +119,7 @@ impl Model {
                 let exact = record.payload[..] == known.payload()
                     && record.seqs.first().get() == known.seq
                     && record.seqs.last().get() == known.seq
-                    && record.families == known.families()
+                    && *record.families == *known.families()
                     && record.proven;
                 if !exact {
                     return Err(format!("A: record {} came back as {record:?}", known.index));

@@ -182,8 +182,11 @@ pub fn open(disk: &SimStorage, model: &mut Model) -> Result<Result<Wal, Error>, 
         Err(error) => return not_damage(&error).map(|()| Err(error)),
     };
     model.recovered(&records, recovery.report().next_index.get())?;
-    let (wal, _) = recovery.finish().map_err(|error| format!("finish: {error}"))?;
-    Ok(Ok(wal))
+    match recovery.finish() {
+        Ok((wal, _)) => Ok(Ok(wal)),
+        // What was closed cleanly is committed only now.
+        Err(error) => not_damage(&error).map(|()| Err(error)),
+    }
 }
 
 /// Leads a life on a copy of the disk.

@@ -190,8 +190,13 @@ fn recover(files: &Files, mode: RecoveryMode) -> Result<Opened, Error> {
     let storage = MemStorage::from_files(files.clone());
     let options =
         || Wal::options_on(Arc::new(storage.clone())).clock(Arc::new(Stopped)).log_bytes(life::SMALL);
-    let recovery = match options().mode(mode).recover() {
-        Ok(recovery) => recovery,
+    // A directory that was closed cleanly is read only when its records are handed out.
+    let opened = options().mode(mode).recover().and_then(|recovery| {
+        let records = recovery.records().collect::<Result<Vec<_>, _>>()?;
+        Ok((recovery, records))
+    });
+    let (recovery, records) = match opened {
+        Ok(opened) => opened,
         Err(error) => {
             assert!(is_typed(&error), "{error:?}");
             let mut left = storage.files();
@@ -202,8 +207,6 @@ fn recover(files: &Files, mode: RecoveryMode) -> Result<Opened, Error> {
             return Err(error);
         }
     };
-    let records: Vec<_> =
-        recovery.records().collect::<Result<_, _>>().expect("what recovery accepted is read");
     dense(&records);
     let verdict = recovery.report().verdict;
     let (wal, _) = recovery.finish().expect("replay has ended");

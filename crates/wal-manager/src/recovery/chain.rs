@@ -10,6 +10,7 @@ use crate::evidence::look_behind;
 use crate::recovery::progress::Meter;
 use crate::recovery::survey::{self, LogFile, Walked};
 use crate::recovery::table::Header;
+use crate::recovery::vouch;
 
 /// One number on the way back from the newest log.
 pub(super) enum Link {
@@ -86,12 +87,22 @@ fn proven_above(
     Ok(false)
 }
 
-/// Reads the logs of the chain, newest first.
+/// How the logs of the chain become known.
+#[derive(Clone, Copy)]
+pub(crate) enum Survey<'a> {
+    /// Every byte is read and checked.
+    Read(&'a Meter),
+    /// Headers, seals and CHECKPOINT vouch for what lies between (`vouch.rs`).
+    Vouch,
+}
+
+/// Reads the logs of the chain, newest first; `None` if nobody vouches for one of them.
 pub(super) fn read_links(
     chain: &Chain,
     files: &mut BTreeMap<LogNumber, LogFile>,
-    meter: &Meter,
-) -> Result<Vec<Link>> {
+    survey: Survey<'_>,
+    checkpoint: &Checkpoint,
+) -> Result<Option<Vec<Link>>> {
     let mut links = Vec::with_capacity(chain.links.len());
     let mut successor: Option<FileHeader> = None;
     for &(log, known) in &chain.links {
@@ -103,12 +114,18 @@ pub(super) fn read_links(
             continue;
         };
         let end = successor.and_then(|next| next.predecessor).map(|before| before.end);
-        let walked = survey::walk(file, header, end, meter)?;
+        let walked = match survey {
+            Survey::Read(meter) => survey::walk(file, header, end, meter)?,
+            Survey::Vouch => match vouch::vouched(file, header, successor.as_ref(), checkpoint)? {
+                Some(walked) => walked,
+                None => return Ok(None),
+            },
+        };
         successor = Some(walked.header);
         links.push(Link::Log(Box::new(walked)));
     }
     // A broken link's file stays in `files`, for its report.
-    Ok(links)
+    Ok(Some(links))
 }
 
 /// What is known about a log of the chain besides what stands in it.

@@ -17,7 +17,7 @@ use crate::options::Options;
 use crate::read::FoundRecord;
 use crate::record::Position;
 use crate::recovery::decide::Plan;
-use crate::recovery::stream::{Next, Part, Salvage, Stream};
+use crate::recovery::stream::{Next, Part, Reading, Salvage, Stream};
 use crate::recovery::{RecoveryMode, survey};
 use crate::report::{LogReport, LogVerdict, RecoveryReport};
 
@@ -206,7 +206,7 @@ impl OldLog {
                     let seqs = record.head.seqs;
                     self.records += 1;
                     self.seqs = Some(self.seqs.map_or(seqs, |all| all.union(seqs)));
-                    self.families.extend(record.families.into_iter().map(|family| (family, seqs.last())));
+                    survey::note_families(&mut self.families, reading.families(), seqs.last());
                 }
                 Next::Changed(log, offset, reason) => {
                     return Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) });
@@ -272,7 +272,7 @@ impl Copy {
                         report.holes.push((expected.get(), found.get() - 1));
                     }
                     expected = found.next().unwrap_or(found);
-                    self.record(record)?;
+                    self.record(record, &reading)?;
                 }
                 Next::Changed(log, offset, reason) => {
                     return Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) });
@@ -282,17 +282,16 @@ impl Copy {
         }
     }
 
-    fn record(&mut self, record: FoundRecord) -> Result<()> {
+    fn record(&mut self, record: FoundRecord, reading: &Reading) -> Result<()> {
         let mut head = record.head;
         head.index = self.next_index;
-        self.encoder.record(&mut self.buffer, &head, &record.families, &record.payload);
+        let families: Vec<FamilyId> = reading.families().collect();
+        self.encoder.record(&mut self.buffer, &head, &families, &reading.payload());
         self.next_index = head.index.next().ok_or(Error::Exhausted("index"))?;
         self.seq_floor = head.seqs.last().next().unwrap_or(head.seqs.last());
         self.records += 1;
         self.seqs = Some(self.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
-        for family in record.families {
-            self.families.insert(family, head.seqs.last());
-        }
+        survey::note_families(&mut self.families, reading.families(), head.seqs.last());
         if self.buffer.len() >= COPY_BYTES { self.write() } else { Ok(()) }
     }
 
@@ -323,6 +322,7 @@ pub(crate) fn survey_again(
             first_index: None,
             seq_floor,
             end,
+            sealed: None,
         });
     }
     Ok(parts)

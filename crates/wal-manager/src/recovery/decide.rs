@@ -11,14 +11,14 @@ use wal_io::Storage;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::read::{Item, LogReader};
-use crate::recovery::chain::{chain, read_links};
+use crate::recovery::chain::{Survey, chain, read_links};
 use crate::recovery::judge::Judge;
 use crate::recovery::progress::Meter;
 use crate::recovery::survey::{self, Listing, LogFile, Walked};
-use crate::report::{Finding, LogReport, Proof, Reason};
+use crate::report::{Finding, LogReport, LogVerdict, Proof, Reason};
 
 /// The decision.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Plan {
     /// Every log, lowest number first.
     pub(crate) reports: Vec<LogReport>,
@@ -43,7 +43,7 @@ pub(crate) struct Plan {
 }
 
 /// The last proven place (rule RC2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Proven {
     /// The log that holds it, as the next log's header will name it; `None` if nothing is proven.
     pub(crate) link: Option<Predecessor>,
@@ -53,7 +53,7 @@ pub(crate) struct Proven {
     pub(crate) seq_floor: SeqNum,
 }
 
-/// Decides.
+/// Decides by reading every byte.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -63,17 +63,45 @@ pub(crate) fn decide(
     listing: Listing,
     meter: &Meter,
 ) -> Result<Plan> {
+    let plan = decide_by(storage, checkpoint, listing, Survey::Read(meter))?;
+    Ok(plan.unwrap_or_default())
+}
+
+/// Decides without reading what lies between headers and seals; `None` if that is not enough to find everything clean.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn decide_unread(
+    storage: &dyn Storage,
+    checkpoint: &Checkpoint,
+    listing: Listing,
+) -> Result<Option<Plan>> {
+    let plan = decide_by(storage, checkpoint, listing, Survey::Vouch)?;
+    Ok(plan.filter(|plan| {
+        let clean = |log: &LogReport| matches!(log.verdict, LogVerdict::Clean | LogVerdict::Deleted);
+        plan.refusal.is_none() && plan.findings.is_empty() && plan.reports.iter().all(clean)
+    }))
+}
+
+fn decide_by(
+    storage: &dyn Storage,
+    checkpoint: &Checkpoint,
+    listing: Listing,
+    survey: Survey<'_>,
+) -> Result<Option<Plan>> {
     let mut files = BTreeMap::new();
     for &log in &listing.logs {
         let file = survey::open_log(storage, checkpoint, log)?;
-        meter.expect(if log < checkpoint.lowest { 0 } else { file.length });
+        if let Survey::Read(meter) = survey {
+            meter.expect(if log < checkpoint.lowest { 0 } else { file.length });
+        }
         files.insert(log, file);
     }
     let refusal = refusal(storage, &files);
     let chain = chain(checkpoint, &files)?;
     let mut judge = Judge { storage, checkpoint, reports: Vec::new(), findings: Vec::new(), cut_bytes: 0 };
 
-    let links = read_links(&chain, &mut files, meter)?;
+    let Some(links) = read_links(&chain, &mut files, survey, checkpoint)? else { return Ok(None) };
     let (prefix, proven_ends) = judge.chain(links);
     judge.cut(&chain, &files);
     judge.elsewhere(&chain, &files);
@@ -94,7 +122,7 @@ pub(crate) fn decide(
         .map(|floor| floor.filter(|_| !seeded_bug!(SequenceFloorForgotten)));
     let seq_floor = recorded.into_iter().chain([read]).flatten().max().unwrap_or_default();
     judge.reports.sort_by_key(|report| report.log);
-    Ok(Plan {
+    Ok(Some(Plan {
         findings: judge.findings,
         reports: judge.reports,
         prefix,
@@ -109,7 +137,7 @@ pub(crate) fn decide(
         },
         others: listing.others,
         refusal,
-    })
+    }))
 }
 
 /// The error for a file that must not be touched in any mode.

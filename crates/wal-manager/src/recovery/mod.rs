@@ -13,20 +13,23 @@ pub(crate) mod progress;
 pub(crate) mod stream;
 mod survey;
 mod table;
+pub(crate) mod unread;
+mod vouch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tracing::{info, info_span, warn};
 use wal_format::{FamilyId, SeqNum, WalId};
+use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
 pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
-pub(crate) use decide::{Plan, decide};
+pub(crate) use decide::{Plan, decide, decide_unread};
 pub(crate) use survey::{Listing, Walked, list, read_header};
 
-use crate::checkpoint::{self, CheckpointFile};
+use crate::checkpoint::{self, CheckpointFile, Loaded};
 use crate::clock::micros;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -34,9 +37,9 @@ use crate::names;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Part, Stream};
+use crate::recovery::unread::{Replayed, Unread};
 use crate::replay::Records;
 use crate::report::{LogVerdict, RecoveryReport, Verdict};
-use crate::sync::AtomicBool;
 use crate::wal::{Parts, Wal};
 
 /// What recovery does about a torn tail and about damage. In every mode the old bytes stay where they are or are kept aside.
@@ -61,12 +64,66 @@ pub enum RecoveryMode {
 /// # Durability
 /// Everything that [`Recovery::records`] hands out is durable: bytes of which that was not proven were written again and synced
 /// before this value existed.
+///
+/// # A directory that was closed cleanly
+/// is not read when it is opened in the default mode: headers, seals and CHECKPOINT say what is in it, and each record is checked when it is
+/// handed out. Damage is an error of the records then, the same that the open would have been; and nothing is changed in the directory before
+/// [`Recovery::finish`]. Whoever wants to know before takes [`RecoveryMode::Strict`], or looks ([`Options::inspect`]).
 #[derive(Debug)]
 pub struct Recovery {
-    parts: Parts,
+    stage: Stage,
     report: RecoveryReport,
     stream: Stream,
-    replayed: Arc<AtomicBool>,
+    flushed: BTreeMap<FamilyId, SeqNum>,
+    replayed: Arc<Replayed>,
+}
+
+/// How far a recovery has come.
+#[derive(Debug)]
+enum Stage {
+    /// The new epoch is committed.
+    Committed(Box<Parts>),
+    /// Nothing was read between headers and seals, and nothing was changed.
+    Unread(Box<Opening>),
+}
+
+/// An open that has decided and not yet committed.
+#[derive(Debug)]
+struct Opening {
+    storage: Arc<dyn Storage>,
+    options: Options,
+    metrics: Metrics,
+    lock: Box<dyn Lock>,
+    loaded: Loaded,
+    plan: Plan,
+    /// How long it has taken so far; what the engine does with its records does not count.
+    spent: Duration,
+}
+
+impl Opening {
+    /// Reads every byte and decides anew.
+    fn read(mut self, report: &mut RecoveryReport) -> Result<Self> {
+        let meter = Meter::new(self.options.on_progress.clone());
+        self.plan = decide(&*self.storage, &self.loaded.content, list(&*self.storage)?, &meter)?;
+        let fault = self.loaded.fault.map(|fault| fault.to_string());
+        *report = self::report(&*self.storage, &self.options, &self.loaded.content, &self.plan, fault);
+        count(&self.metrics, report);
+        refuse(&self.plan, report.clone())?;
+        Ok(self)
+    }
+
+    /// Makes the decision durable.
+    fn commit(self, report: &mut RecoveryReport) -> Result<(Parts, Stream)> {
+        let Self { storage, options, metrics, lock, loaded, plan, spent } = self;
+        let start = options.clock.monotonic();
+        let file = CheckpointFile::adopt(&*storage, loaded)?;
+        let committed = commit::commit(&storage, &file, &options, plan, report)?;
+        let way = choose_way(&*storage, &options, &metrics, report);
+        let took = spent.saturating_add(options.clock.monotonic().saturating_sub(start));
+        finished(&metrics, report, took);
+        let stream = Stream::new(committed.read.clone(), None);
+        Ok((Parts::new(storage, &options, way, metrics, lock, file, committed), stream))
+    }
 }
 
 impl Recovery {
@@ -81,43 +138,57 @@ impl Recovery {
         if loaded.is_none() && !listing.logs.is_empty() {
             return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
         }
-        let fault = loaded.as_ref().and_then(|loaded| loaded.fault).map(|fault| fault.to_string());
-        let (plan, file) = match &loaded {
-            None => {
-                let wal_id = options.wal_id.map_or_else(random_id, Ok)?;
-                let file = CheckpointFile::create(&*storage, wal_id, options.config_fingerprint)?;
-                (decide(&*storage, &file.content(), listing, &Meter::default())?, file)
-            }
-            Some(loaded) => {
-                let plan =
-                    decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?;
-                let found = loaded.content.config_fingerprint;
-                let expected = options.config_fingerprint;
-                if expected != 0 && found != 0 && expected != found {
-                    return Err(Error::ConfigMismatch { expected, found });
-                }
-                let report = report(&*storage, options, &loaded.content, &plan, fault.clone());
-                count(&metrics, &report);
-                refuse(&plan, report)?;
-                // Nothing was changed so far: an open that is refused leaves the directory as it was.
-                (plan, CheckpointFile::adopt(&*storage, loaded.clone())?)
-            }
+        let Some(loaded) = loaded else {
+            let wal_id = options.wal_id.map_or_else(random_id, Ok)?;
+            let file = CheckpointFile::create(&*storage, wal_id, options.config_fingerprint)?;
+            let plan = decide(&*storage, &file.content(), listing, &Meter::default())?;
+            let mut report = report(&*storage, options, &file.content(), &plan, None);
+            let committed = commit::commit(&storage, &file, options, plan, &mut report)?;
+            let way = choose_way(&*storage, options, &metrics, &mut report);
+            finished(&metrics, &mut report, options.clock.monotonic().saturating_sub(start));
+            let stream = Stream::new(committed.read.clone(), None);
+            let parts = Parts::new(storage, options, way, metrics, lock, file, committed);
+            return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, BTreeMap::new()));
         };
-        let before = file.content();
-        let mut report = report(&*storage, options, &before, &plan, fault);
-        let committed = commit::commit(&storage, &file, options, plan, &mut report)?;
-        let way = options.way.unwrap_or_else(|| {
-            let probe = wal_io::probe::run(&*storage, &|| options.clock.monotonic());
-            report.probe = Some(probe.to_string());
-            probe.choice
-        });
-        report.way = Some(way);
-        metrics.file_way.set(f64::from(way as u8));
-        let duration = options.clock.monotonic().saturating_sub(start);
-        finished(&metrics, &mut report, duration);
-        let stream = Stream::new(committed.read.clone(), None);
-        let parts = Parts::new(storage, options, way, metrics, lock, file, committed);
-        Ok(Self { parts, report, stream, replayed: Arc::new(AtomicBool::new(false)) })
+        let flushed = loaded.content.flushed.clone();
+        let unread = match options.mode {
+            RecoveryMode::Default if loaded.fault.is_none() => {
+                decide_unread(&*storage, &loaded.content, listing.clone())?
+            }
+            _ => None,
+        };
+        let was_read = unread.is_none();
+        let plan = match unread {
+            Some(plan) => plan,
+            None => decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?,
+        };
+        let (found, expected) = (loaded.content.config_fingerprint, options.config_fingerprint);
+        if expected != 0 && found != 0 && expected != found {
+            return Err(Error::ConfigMismatch { expected, found });
+        }
+        let fault = loaded.fault.map(|fault| fault.to_string());
+        let mut report = report(&*storage, options, &loaded.content, &plan, fault);
+        count(&metrics, &report);
+        // Nothing was changed so far: an open that is refused leaves the directory as it was.
+        refuse(&plan, report.clone())?;
+        let spent = options.clock.monotonic().saturating_sub(start);
+        let options = options.clone();
+        let opening = Opening { storage, options, metrics, lock, loaded, plan, spent };
+        if was_read {
+            let (parts, stream) = opening.commit(&mut report)?;
+            return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, flushed));
+        }
+        let parts = opening.plan.prefix.iter().map(Part::unread).collect();
+        Ok(Self::new(Stage::Unread(Box::new(opening)), report, Stream::new(parts, None), flushed))
+    }
+
+    fn new(
+        stage: Stage,
+        report: RecoveryReport,
+        stream: Stream,
+        flushed: BTreeMap<FamilyId, SeqNum>,
+    ) -> Self {
+        Self { stage, report, stream, flushed, replayed: Arc::default() }
     }
 
     /// What was found and done.
@@ -128,39 +199,82 @@ impl Recovery {
     /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
     /// with the logs. May be called again; each call begins anew.
     pub fn records(&self) -> Records {
-        let flushed = self.parts.checkpoint.content().flushed;
-        Records::new(
-            self.stream.clone(),
-            Some(flushed),
-            self.report.next_index,
-            Some(Arc::clone(&self.replayed)),
-        )
+        let judge = match &self.stage {
+            Stage::Committed(_) => None,
+            Stage::Unread(opening) => Some(Unread::new(
+                Arc::clone(&opening.storage),
+                &opening.options,
+                &opening.loaded,
+                &opening.plan,
+                &self.replayed,
+            )),
+        };
+        let (flushed, replayed) = (Some(self.flushed.clone()), Some(Arc::clone(&self.replayed)));
+        Records::new(self.stream.clone(), flushed, self.report.next_index, replayed).judged_by(judge)
     }
 
     /// The sequence number up to which everything of `family` is flushed.
     pub fn flushed(&self, family: FamilyId) -> Option<SeqNum> {
-        self.parts.checkpoint.content().flushed.get(&family).copied()
+        self.flushed.get(&family).copied()
     }
 
     /// The log, ready for appends.
     ///
     /// # Errors
-    /// [`Error::ReplayIncomplete`] if [`Recovery::records`] was not read to its end.
-    pub fn finish(self) -> Result<(Wal, RecoveryReport)> {
-        // Acquire pairs with the release of the iterator that ended, on whatever thread.
-        if !self.replayed.load(Ordering::Acquire) {
+    /// [`Error::ReplayIncomplete`] if [`Recovery::records`] was not read to its end. Where the new epoch is still to be committed, the system
+    /// may fail; the directory is as it was then, but for a leftover that the next recovery recognises.
+    pub fn finish(mut self) -> Result<(Wal, RecoveryReport)> {
+        if !self.replayed.is_drained() {
             return Err(Error::ReplayIncomplete);
         }
-        self.finish_without_replay()
+        if let Stage::Unread(opening) = &mut self.stage {
+            for walked in &mut opening.plan.prefix {
+                walked.families = self.replayed.families_of(walked.log);
+            }
+        }
+        self.commit(|opening, _| Ok(opening))
     }
 
-    /// The log, ready for appends, for a caller that has no state to rebuild (a tool that only appends or deletes).
+    /// The log, ready for appends, for a caller that has no state to rebuild (a tool that only appends or deletes). What nobody has read yet
+    /// is read and checked now.
     ///
     /// # Errors
-    /// The system has no thread for [`Options::sync_interval`](crate::Options::sync_interval).
+    /// Damage in what was not read before; nothing was changed then. Or the system failed, as for [`Recovery::finish`], or has no thread for
+    /// [`Options::sync_interval`](crate::Options::sync_interval).
     pub fn finish_without_replay(self) -> Result<(Wal, RecoveryReport)> {
-        Ok((Wal::start(self.parts)?, self.report))
+        if self.replayed.is_drained() {
+            return self.finish();
+        }
+        self.commit(|opening, report| opening.read(report))
     }
+
+    fn commit(
+        mut self,
+        read: impl FnOnce(Opening, &mut RecoveryReport) -> Result<Opening>,
+    ) -> Result<(Wal, RecoveryReport)> {
+        let parts = match self.stage {
+            Stage::Committed(parts) => *parts,
+            Stage::Unread(opening) => read(*opening, &mut self.report)?.commit(&mut self.report)?.0,
+        };
+        Ok((Wal::start(parts)?, self.report))
+    }
+}
+
+/// How the files of new logs will be written: as the options say, or as the probe of the directory finds.
+fn choose_way(
+    storage: &dyn Storage,
+    options: &Options,
+    metrics: &Metrics,
+    report: &mut RecoveryReport,
+) -> Way {
+    let way = options.way.unwrap_or_else(|| {
+        let probe = wal_io::probe::run(storage, None, &|| options.clock.monotonic());
+        report.probe = Some(probe.to_string());
+        probe.choice
+    });
+    report.way = Some(way);
+    metrics.file_way.set(f64::from(way as u8));
+    way
 }
 
 /// Takes the lock, before anything else is touched.

@@ -1,14 +1,19 @@
 //! Records of several logs, one after the other, with bounded memory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use wal_format::control::Seal;
 use wal_format::header::FileHeader;
-use wal_format::{Index, LogNumber, LogSeed, SeqNum};
+use wal_format::record::Families;
+use wal_format::{FamilyId, Index, LogNumber, LogSeed, SeqNum};
 use wal_io::Source;
 
 use crate::error::Result;
+use crate::evidence::look_behind;
 use crate::read::{FoundRecord, Item, LogReader, Stop};
-use crate::recovery::survey::Walked;
+use crate::recovery::survey::{self, Walked};
 use crate::report::Reason;
 
 /// A log to read, from its first byte to `end`.
@@ -21,6 +26,17 @@ pub(crate) struct Part {
     pub(crate) first_index: Option<Index>,
     pub(crate) seq_floor: SeqNum,
     pub(crate) end: u64,
+    /// What the records must add up to at the end, if nobody has read them before, and where the file ends.
+    pub(crate) sealed: Option<Sealed>,
+}
+
+/// What a seal says that was believed so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sealed {
+    pub(crate) at: u64,
+    pub(crate) seal: Seal,
+    /// Length of the file, in bytes.
+    pub(crate) length: u64,
 }
 
 impl Part {
@@ -32,7 +48,13 @@ impl Part {
     /// A log by its header.
     pub(crate) fn with_header(source: Arc<dyn Source>, seed: LogSeed, header: &FileHeader, end: u64) -> Self {
         let (first_index, seq_floor) = (Some(header.first_index), header.seq_floor);
-        Self { log: header.log, source, seed, first_index, seq_floor, end }
+        Self { log: header.log, source, seed, first_index, seq_floor, end, sealed: None }
+    }
+
+    /// A log of which only header and seal have been read.
+    pub(crate) fn unread(walked: &Walked) -> Self {
+        let sealed = walked.seal.map(|(at, seal)| Sealed { at, seal, length: walked.length });
+        Self { sealed, ..Self::of(walked, walked.good_end) }
     }
 
     fn reader(&self) -> LogReader {
@@ -73,7 +95,15 @@ impl Stream {
 
     /// Begins at the first part.
     pub(crate) fn read(&self) -> Reading {
-        Reading { stream: self.clone(), part: 0, reader: None, salvage: self.salvage }
+        Reading {
+            stream: self.clone(),
+            part: 0,
+            log: LogNumber::default(),
+            reader: None,
+            salvage: self.salvage,
+            families: FamiliesSeen::default(),
+            learned: Vec::new(),
+        }
     }
 }
 
@@ -82,11 +112,51 @@ impl Stream {
 pub(crate) struct Reading {
     stream: Stream,
     part: usize,
+    /// The log that is being read.
+    log: LogNumber,
     reader: Option<LogReader>,
     salvage: Option<Salvage>,
+    /// The families of the log that is being read.
+    families: FamiliesSeen,
+    /// Those of the logs before it.
+    learned: Vec<(LogNumber, BTreeMap<FamilyId, SeqNum>)>,
 }
 
 impl Reading {
+    /// The families of each log that was read to its end.
+    pub(crate) fn take_learned(&mut self) -> Vec<(LogNumber, BTreeMap<FamilyId, SeqNum>)> {
+        std::mem::take(&mut self.learned)
+    }
+
+    /// How far the log that is being read has been read, in bytes.
+    pub(crate) fn place(&self) -> (LogNumber, u64) {
+        (self.log, self.reader.as_ref().map_or(0, LogReader::good_end))
+    }
+
+    /// The families of the record that came last.
+    #[inline]
+    pub(crate) fn families(&self) -> Families<'_> {
+        self.reader.as_ref().map_or(Families::DEFAULT, LogReader::families)
+    }
+
+    /// The payload of the record that came last.
+    #[inline]
+    pub(crate) fn payload(&self) -> Bytes {
+        self.reader.as_ref().map(LogReader::payload).unwrap_or_default()
+    }
+
+    /// The next record, if that needs neither a read nor a thought; `None` says nothing.
+    #[inline]
+    pub(crate) fn whole_record(&mut self) -> Option<(LogNumber, FoundRecord)> {
+        if self.salvage.is_some() {
+            return None;
+        }
+        let reader = self.reader.as_mut()?;
+        let found = reader.whole_record()?;
+        self.families.note(reader.families(), found.head.seqs.last());
+        Some((self.log, found))
+    }
+
     /// What comes next; after [`Next::End`] and [`Next::Changed`], nothing.
     ///
     /// # Errors
@@ -94,11 +164,13 @@ impl Reading {
     pub(crate) fn next(&mut self) -> Result<Next> {
         while let Some(part) = self.stream.parts.get(self.part) {
             let (log, end) = (part.log, part.end);
+            self.log = log;
             let reader = self.reader.get_or_insert_with(|| part.reader());
             let item = reader.next()?;
             let good_end = reader.good_end();
             match item {
                 Item::Record(record) if grows(&mut self.salvage, &record) => {
+                    self.families.note(reader.families(), record.head.seqs.last());
                     return Ok(Next::Record(log, record));
                 }
                 Item::Record(_) | Item::Promise { .. } => {}
@@ -113,6 +185,11 @@ impl Reading {
                         let reason = Reason::Short { expected: end, found: good_end };
                         return Ok(self.changed(log, good_end, reason));
                     }
+                    if let Some(reason) = disagreement(part, reader)? {
+                        return Ok(self.changed(log, good_end, reason));
+                    }
+                    let families = std::mem::take(&mut self.families).into_map();
+                    self.learned.push((log, families));
                     self.next_part();
                 }
             }
@@ -126,8 +203,63 @@ impl Reading {
     }
 
     fn next_part(&mut self) {
-        self.part = self.part.saturating_add(1);
+        let too_far = seeded_bug!(ReplaySkipsALog) && self.part == 0 && self.stream.parts.len() > 2;
+        self.part = self.part.saturating_add(1 + usize::from(too_far));
         self.reader = None;
+    }
+}
+
+/// What the records of a log that ends here say against its seal, which was believed before they were read.
+fn disagreement(part: &Part, reader: &LogReader) -> Result<Option<Reason>> {
+    let sealed = part.sealed.filter(|_| !seeded_bug!(SealBelievedUnread));
+    let Some(Sealed { at, seal, length }) = sealed else { return Ok(None) };
+    let found = Seal {
+        records: reader.records(),
+        next_index: reader.next_index(),
+        seqs: reader.seqs(),
+        digest: reader.good_digest().get(),
+    };
+    if seal != found || reader.good_end() != part.end {
+        return Ok(Some(Reason::OtherContent));
+    }
+    let end = survey::seal_end(at);
+    let behind = look_behind(&*part.source, &part.seed, end, length)?.nonzero_end > end;
+    Ok(behind.then_some(Reason::BehindSeal))
+}
+
+/// The families of the records of one log, each with its highest sequence number. The default one, which most engines use most, has a place of
+/// its own.
+#[derive(Debug, Default)]
+struct FamiliesSeen {
+    default: Option<SeqNum>,
+    others: BTreeMap<FamilyId, SeqNum>,
+}
+
+impl FamiliesSeen {
+    #[inline]
+    fn note(&mut self, families: Families<'_>, last: SeqNum) {
+        if families.is_default() {
+            self.default = Some(last);
+        } else {
+            self.note_several(families, last);
+        }
+    }
+
+    #[cold]
+    fn note_several(&mut self, families: Families<'_>, last: SeqNum) {
+        for family in families {
+            if family == FamilyId::DEFAULT {
+                self.default = Some(last);
+            } else {
+                self.others.insert(family, last);
+            }
+        }
+    }
+
+    fn into_map(self) -> BTreeMap<FamilyId, SeqNum> {
+        let mut families = self.others;
+        families.extend(self.default.map(|last| (FamilyId::DEFAULT, last)));
+        families
     }
 }
 

@@ -7,6 +7,7 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::{ChunkFault, Digest};
 use wal_format::control::{Promise, Seal};
 use wal_format::header::HeaderFault;
+use wal_format::record::Families;
 use wal_format::{BLOCK_BYTES, FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
 use wal_io::{EntryKind, Source, Storage};
 
@@ -18,8 +19,11 @@ use crate::recovery::progress::Meter;
 use crate::recovery::table::Header;
 use crate::report::Reason;
 
+/// Length in the file of the header of this version, in bytes.
+const HEADER_CHUNK_BYTES: usize = wal_format::chunk::HEADER_BYTES + FileHeader::BYTES;
+
 /// Logs and other names in a directory.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
     pub(crate) logs: Vec<LogNumber>,
     pub(crate) others: Vec<String>,
@@ -73,9 +77,7 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
     let source = storage.open_source(&names::log_name(log))?;
     let length = source.length()?;
     let seed = LogSeed::new(checkpoint.wal_id, log);
-    let mut first = vec![0; BLOCK_BYTES];
-    let read = source.read_at(0, &mut first)?;
-    first.truncate(read);
+    let first = read_first(&*source)?;
     let (mut kind, header, mut fault) = match FileHeader::decode(log, &first) {
         Ok(header) if header.wal_id != checkpoint.wal_id => {
             let reason = Reason::Foreign { expected: checkpoint.wal_id, found: header.wal_id };
@@ -149,6 +151,13 @@ impl Walked {
     }
 }
 
+/// Takes in that a record with the highest sequence number so far, `last`, touches `families`.
+pub(crate) fn note_families(seen: &mut BTreeMap<FamilyId, SeqNum>, families: Families<'_>, last: SeqNum) {
+    for family in families {
+        seen.insert(family, last);
+    }
+}
+
 /// Reads a log of the chain to its end, or to `end` where the successor says that it ends.
 ///
 /// # Errors
@@ -172,9 +181,7 @@ pub(crate) fn walk(file: LogFile, header: FileHeader, end: Option<u64>, meter: &
             Item::Record(record) => {
                 meter.add(reader.good_end() - done);
                 done = reader.good_end();
-                for family in record.families {
-                    families.insert(family, record.head.seqs.last());
-                }
+                note_families(&mut families, reader.families(), record.head.seqs.last());
             }
             Item::Promise { at, promise: found } => promise = Some((at, found)),
             Item::Seal { at, seal: found } => {
@@ -255,15 +262,20 @@ fn look_further(walked: &mut Walked) -> Result<()> {
 }
 
 /// Length in the file of a seal's chunk, behind `at`.
-fn seal_end(at: u64) -> u64 {
+pub(crate) fn seal_end(at: u64) -> u64 {
     at.saturating_add((wal_format::chunk::HEADER_BYTES + Seal::BYTES) as u64)
+}
+
+/// Where the seal is written of a log that ends at `end`: there, or in the next block if this one has no room for it.
+pub(crate) fn seal_place(end: u64) -> u64 {
+    let room = wal_format::chunk::room_in_block(end);
+    let fits = room >= wal_format::chunk::HEADER_BYTES + Seal::BYTES;
+    end.saturating_add(if fits { 0 } else { room as u64 })
 }
 
 /// Whether the seal at `at` stands where one is written when a log ends at `good_end`, and says what the log holds.
 fn is_right_behind(walked: &Walked, at: u64, seal: &Seal) -> bool {
-    let room = wal_format::chunk::room_in_block(walked.good_end);
-    let fits = room >= wal_format::chunk::HEADER_BYTES + Seal::BYTES;
-    let place = walked.good_end.saturating_add(if fits { 0 } else { room as u64 });
+    let place = seal_place(walked.good_end);
     let content = Seal {
         records: walked.records,
         next_index: walked.next_index,
@@ -273,13 +285,28 @@ fn is_right_behind(walked: &Walked, at: u64, seal: &Seal) -> bool {
     at == place && *seal == content
 }
 
+/// The bytes that the header is in: as many as this version's takes, or the whole block if the first chunk is longer.
+fn read_first(source: &dyn Source) -> Result<Vec<u8>> {
+    let mut first = vec![0; HEADER_CHUNK_BYTES];
+    let read = source.read_at(0, &mut first)?;
+    first.truncate(read);
+    let longer = first
+        .get(4..6)
+        .and_then(<[u8]>::first_chunk)
+        .is_some_and(|&length| usize::from(u16::from_le_bytes(length)) > FileHeader::BYTES);
+    if longer {
+        first.resize(BLOCK_BYTES, 0);
+        let read = source.read_at(0, &mut first)?;
+        first.truncate(read);
+    }
+    Ok(first)
+}
+
 /// The header of a log, of whatever write-ahead log it is; `None` if it is not whole.
 ///
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn read_header(storage: &dyn Storage, log: LogNumber) -> Result<Option<FileHeader>> {
-    let mut first = vec![0; BLOCK_BYTES];
-    let read = storage.open_source(&names::log_name(log))?.read_at(0, &mut first)?;
-    first.truncate(read);
+    let first = read_first(&*storage.open_source(&names::log_name(log))?)?;
     Ok(FileHeader::decode(log, &first).ok())
 }

@@ -1,0 +1,262 @@
+//! Replay: what it reads, what it allocates, what it shares, and what it says when a log that was closed is not as its seal says.
+
+use std::sync::{Arc, Mutex};
+
+use wal_io::mem::MemStorage;
+use wal_manager::{Durability, Error, FamilyId, Progress, RecoveredRecord, RecoveryMode, Verdict, Wal};
+use wal_tests::allocations::{self, Allocations, Tracking};
+use wal_tests::faulty::{FaultyStorage, Kind};
+use wal_tests::life::{self, options, payload, record};
+
+#[global_allocator]
+static ALLOCATOR: Tracking = Tracking;
+
+/// A storage with `logs` logs of `records` records of `length` bytes each, closed cleanly or not.
+fn written(logs: u64, records: u64, length: usize, closed: bool) -> MemStorage {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    for number in 0..logs * records {
+        if number > 0 && number.is_multiple_of(records) {
+            wal.rotate().unwrap();
+        }
+        wal.append_with(record(&payload(number, length)), Durability::Buffered).unwrap();
+    }
+    if closed {
+        wal.close().unwrap();
+    } else {
+        wal.sync().unwrap();
+    }
+    storage
+}
+
+fn replay(storage: &MemStorage) -> u64 {
+    let recovery = options(storage).recover().unwrap();
+    recovery.records().map(Result::unwrap).fold(0, |count, _| count + 1)
+}
+
+#[test]
+fn v16_an_open_after_a_clean_end_reads_a_header_and_a_seal_of_each_log_and_no_data() {
+    for logs in [1, 1000] {
+        let disk = FaultyStorage::new(written(logs, 2, 40_000, true));
+        let recovery = options(&disk).recover().unwrap();
+        assert_eq!((recovery.report().verdict, recovery.report().records), (Verdict::Clean, 2 * logs));
+        assert_eq!(recovery.report().next_index.get(), 2 * logs + 1);
+        let ops = disk.ops();
+        for name in (1..=logs).map(|log| format!("{log:06}.wal")) {
+            let reads = ops.iter().filter(|op| op.kind == Kind::Read && op.name == name).count();
+            assert_eq!(reads, 2, "{name} of {logs} logs");
+        }
+        assert_eq!(recovery.records().map(Result::unwrap).count() as u64, 2 * logs);
+        let (wal, report) = recovery.finish().unwrap();
+        assert_eq!((report.verdict, report.records, report.rewritten_records), (Verdict::Clean, 2 * logs, 0));
+        wal.append(record(b"goes on")).unwrap();
+    }
+}
+
+#[test]
+fn v16_an_open_after_a_clean_end_does_not_depend_on_the_data() {
+    let whole = written(3, 2, 30_000, true);
+    let mut files = whole.files();
+    for (_, bytes) in files.iter_mut().filter(|(name, _)| name.ends_with(".wal")) {
+        let end = bytes.len() - 43;
+        bytes[111..end].fill(0x5a);
+    }
+    let (whole, scribbled) =
+        (options(&whole).recover().unwrap(), options(&MemStorage::from_files(files)).recover().unwrap());
+    assert_eq!(scribbled.report().logs, whole.report().logs);
+    let error = scribbled.records().next().unwrap().unwrap_err();
+    assert!(matches!(error, Error::Damaged(_)), "and nothing of it is handed out: {error}");
+}
+
+#[test]
+fn v10_v16_memory_stays_the_same_while_the_logs_grow_tenfold() {
+    for closed in [true, false] {
+        let peaks = [8, 80].map(|logs| {
+            let storage = written(logs, 1000, 1000, closed);
+            let (count, seen) = allocations::of(|| replay(&storage));
+            assert_eq!(count, 1000 * logs);
+            seen.peak
+        });
+        assert!(peaks[1] < peaks[0] + 512 * 1024 && peaks[1] < 4 << 20, "closed: {closed}: {peaks:?} bytes");
+    }
+}
+
+#[test]
+fn v16_payloads_are_slices_of_what_was_read_and_no_record_allocates() {
+    let storage = written(1, 50_000, 100, true);
+    let recovery = options(&storage).recover().unwrap();
+    let mut records = recovery.records();
+    // The first windows are shorter.
+    let skipped = records.by_ref().take(10_000).map(Result::unwrap).count() as u64;
+    let mut neighbours = 0;
+    let (count, seen): (u64, Allocations) = allocations::of(|| {
+        let mut count = 0;
+        let mut end = 0;
+        for found in records.by_ref() {
+            let found = found.unwrap();
+            let start = found.payload.as_ptr() as usize;
+            // A chunk's header and the envelope lie between two payloads of the same buffer.
+            neighbours += u64::from(start > end && start - end < 32);
+            end = start + found.payload.len();
+            count += 1;
+        }
+        count
+    });
+    assert_eq!(skipped + count, 50_000);
+    assert!(neighbours > count * 99 / 100, "{neighbours} of {count} lie right behind the one before");
+    // A block's end cuts one record in 290, and that one is put together.
+    assert!(seen.count as u64 <= count / 50, "{seen:?} for {count} records");
+    assert!(seen.peak < 1 << 20, "{seen:?}");
+}
+
+#[test]
+fn v16_whoever_keeps_payloads_keeps_them_as_they_were() {
+    for closed in [true, false] {
+        let storage = written(3, 20_000, 150, closed);
+        let recovery = options(&storage).recover().unwrap();
+        let mut kept: Vec<RecoveredRecord> = Vec::new();
+        for found in recovery.records() {
+            let found = found.unwrap();
+            if found.index.get() % 97 == 0 || found.index.get() < 300 {
+                kept.push(found);
+            }
+            // Some are dropped early, so that windows come back in another order than they went.
+            if kept.len() > 500 {
+                kept.swap_remove(kept.len() % 7);
+            }
+        }
+        assert_eq!(kept.len(), 500);
+        for found in kept {
+            assert!(found.payload == payload(found.index.get() - 1, 150)[..], "record {}", found.index);
+        }
+    }
+}
+
+#[test]
+fn v20_progress_only_grows_and_ends_at_the_total() {
+    for closed in [true, false] {
+        let storage = written(6, 1000, 1000, closed);
+        let seen: Arc<Mutex<Vec<Progress>>> = Arc::default();
+        let note = Arc::clone(&seen);
+        let recovery =
+            options(&storage).on_progress(move |now| note.lock().unwrap().push(now)).recover().unwrap();
+        assert_eq!(recovery.records().map(Result::unwrap).count(), 6000);
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert!(seen.len() > 4, "{seen:?}");
+        assert!(seen.is_sorted_by_key(|now| now.bytes_done), "{seen:?}");
+        assert!(seen.iter().all(|now| now.bytes_total == seen[0].bytes_total), "{seen:?}");
+        assert!(seen[0].bytes_total > 6_000_000);
+        assert_eq!(seen.last().map(|now| now.bytes_done), Some(seen[0].bytes_total));
+    }
+}
+
+#[test]
+fn v3_x2_damage_after_a_clean_end_is_an_error_of_the_records_and_changes_nothing() {
+    let whole = written(3, 20, 3000, true).files();
+    for (log, at) in [(1, 5000), (2, 40_000), (3, 59_000)] {
+        let mut files = whole.clone();
+        files.get_mut(&format!("{log:06}.wal")).unwrap()[at] ^= 0x10;
+        let storage = MemStorage::from_files(files);
+        let files = storage.files();
+        let unchanged = |what: &str| assert!(storage.files() == files, "log {log}: {what} changed something");
+
+        let recovery = options(&storage).recover().unwrap();
+        let mut read = 0;
+        let error = recovery.records().find_map(|found| found.map(|_| read += 1).err()).expect("damage");
+        let Error::Damaged(report) = &error else { panic!("not a verdict: {error}") };
+        assert_eq!((report.findings.len(), report.findings[0].log.get()), (1, log));
+        assert!(report.findings[0].proof.is_some() && report.findings[0].offset <= at as u64);
+        assert_eq!(report.findings[0].offset, report.logs[log as usize - 1].offset);
+        assert!(read >= (log - 1) * 20 && read < log * 20, "{read} records before the damage in log {log}");
+        assert!(matches!(recovery.finish(), Err(Error::ReplayIncomplete)));
+        unchanged("a replay that met damage");
+
+        let unread = options(&storage).recover().unwrap().finish_without_replay();
+        assert!(matches!(unread, Err(Error::Damaged(_))));
+        unchanged("a finish without replay");
+        assert!(matches!(options(&storage).mode(RecoveryMode::Strict).recover(), Err(Error::Damaged(_))));
+        unchanged("a strict open");
+        let point = options(&storage).mode(RecoveryMode::PointInTime).recover().unwrap();
+        assert_eq!(point.records().map(Result::unwrap).count() as u64, read);
+    }
+}
+
+#[test]
+fn v3_p5_f9_bytes_behind_the_seal_of_a_log_that_was_not_read_are_damage() {
+    let whole = written(2, 5, 3000, true).files();
+    for log in [1, 2] {
+        let mut files = whole.clone();
+        files.get_mut(&format!("{log:06}.wal")).unwrap().extend([0; 70_000]);
+        // Zeros are space made ahead.
+        assert_eq!(replay(&MemStorage::from_files(files.clone())), 10);
+        *files.get_mut(&format!("{log:06}.wal")).unwrap().last_mut().unwrap() = 1;
+        let recovery = options(&MemStorage::from_files(files)).recover().unwrap();
+        let error = recovery.records().find_map(Result::err).expect("damage");
+        assert!(matches!(error, Error::Damaged(_)), "{error}");
+    }
+}
+
+#[test]
+fn g8_what_a_replay_learns_of_families_keeps_the_logs_that_hold_them() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let families: Vec<FamilyId> = [0, 3, 70_000].map(FamilyId::new).to_vec();
+    for number in 0..30_u64 {
+        if number.is_multiple_of(10) && number > 0 {
+            wal.rotate().unwrap();
+        }
+        let touched = &families[(number / 10) as usize..];
+        wal.append(record(&payload(number, 500)).families(touched)).unwrap();
+    }
+    let before = wal.logs();
+    wal.close().unwrap();
+    drop(wal);
+    for replayed in [true, false] {
+        let storage = MemStorage::from_files(storage.files());
+        let recovery = options(&storage).recover().unwrap();
+        let wal = if replayed {
+            assert_eq!(recovery.records().map(Result::unwrap).count(), 30);
+            recovery.finish().unwrap().0
+        } else {
+            recovery.finish_without_replay().unwrap().0
+        };
+        for (was, is) in before.iter().zip(wal.logs()) {
+            assert_eq!(
+                (was.log, was.records, was.seqs, &was.families),
+                (is.log, is.records, is.seqs, &is.families)
+            );
+        }
+        let last = before[2].seqs.unwrap().last();
+        assert!(wal.mark_flushed(families[0], last).unwrap().deleted.is_empty());
+        assert!(wal.mark_flushed(families[1], last).unwrap().deleted.is_empty());
+        assert_eq!(wal.mark_flushed(families[2], last).unwrap().deleted.len(), 3);
+    }
+}
+
+#[test]
+fn v11_what_is_flushed_is_left_out_of_logs_that_were_not_read() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let two = FamilyId::new(2);
+    let mut last = None;
+    for number in 0..40_u64 {
+        if number.is_multiple_of(10) && number > 0 {
+            wal.rotate().unwrap();
+        }
+        let family = if number.is_multiple_of(2) { FamilyId::DEFAULT } else { two };
+        let appended = wal.append(record(&payload(number, 500)).families(&[family])).unwrap();
+        last = Some(appended.seqs.last());
+    }
+    // Nothing of the other family is flushed, so no log can go.
+    assert!(wal.mark_flushed(two, last.unwrap()).unwrap().deleted.is_empty());
+    wal.close().unwrap();
+    drop(wal);
+    let recovery = options(&storage).recover().unwrap();
+    let records: Vec<RecoveredRecord> = recovery.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 20);
+    assert!(
+        records.iter().all(|found| found.families[..] == [FamilyId::DEFAULT] && found.index.get() % 2 == 1)
+    );
+    let wal: Wal = recovery.finish().unwrap().0;
+    assert!(wal.logs()[0].families.contains_key(&two));
+}
