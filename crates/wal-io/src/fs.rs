@@ -472,7 +472,7 @@ impl FsFile {
     fn links(&self) -> Result<u64, IoError> {
         let stat =
             retry(|| sys::fstat(&self.file)).map_err(|errno| self.fail(Operation::Stat)(errno.into()))?;
-        Ok(u64::from(stat.st_nlink))
+        Ok(stat.st_nlink)
     }
 }
 
