@@ -42,20 +42,30 @@ fn the_fastest_way_is_chosen_if_it_wins_by_the_margin() {
 }
 
 #[test]
-fn rounds_that_are_disturbed_do_not_count_for_a_way() {
-    let (disk, clock) = disk([117, 85, 80]);
-    // Two rounds of three take much longer; in which of them it is direct's turn does not matter.
-    let clock = {
-        let (looks, late) = (Cell::new(0_u64), Cell::new(Duration::ZERO));
-        move || {
-            looks.set(looks.get() + 1);
-            if looks.get() % 7 > 2 && looks.get() % 3 == 0 {
-                late.set(late.get() + Duration::from_micros(40));
+fn rounds_that_are_disturbed_do_not_count_against_a_way() {
+    let (disk, now) = (SimStorage::new(), Arc::new(Mutex::new((0_u64, Duration::ZERO))));
+    let later = Arc::clone(&now);
+    disk.before_each(Arc::new(move |words| {
+        let (syncs, now) = &mut *later.lock().unwrap();
+        let micros = match words {
+            "syncdata PROBE.append" => 117,
+            "syncdata PROBE.filled" => 85,
+            // Three of five times something else was in the way.
+            "syncdata PROBE.direct direct" => {
+                *syncs += 1;
+                if *syncs % 5 < 3 { 580 } else { 80 }
             }
-            clock() + late.get()
-        }
-    };
-    assert_eq!(run(&disk, None, &clock).choice, Way::Direct);
+            _ => 0,
+        };
+        *now += Duration::from_micros(micros);
+    }));
+    let report = run(&disk, None, &|| now.lock().unwrap().1);
+    assert_eq!(report.choice, Way::Direct);
+    let direct = *report.candidates[2].1.as_ref().unwrap();
+    assert_eq!(
+        (direct.lower_quartile, direct.median),
+        (Duration::from_micros(80), Duration::from_micros(580))
+    );
 }
 
 #[test]
