@@ -179,7 +179,7 @@ pub fn encode_envelope(bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId]) 
 ///
 /// # Errors
 /// The bytes are not a record that this version understands.
-#[inline(always)]
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Record<'_>, RecordFault> {
     let mut fields = Fields(bytes);
     let flags = fields.u8().ok_or(RecordFault::Envelope)?;

@@ -15,7 +15,7 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
 
 /// Takes a number off the front. `None` if the bytes end early, do not fit into 64 bits, or are not the shortest form: one value has
 /// one encoding, so that equal records are equal bytes.
-#[inline(always)]
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
     // Nearly all numbers end within eight bytes, and nearly always there are eight: then without a loop.
     let Some(&first) = bytes.first_chunk() else { return take_slowly(bytes) };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
+use wal_format::record::Families;
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
 
 use crate::error::{Error, Result};
@@ -19,13 +20,23 @@ const FAMILIES_INLINE: usize = 4;
 
 /// The families of a record read back: a slice, which allocates nothing for the few that most records touch.
 #[derive(Clone, PartialEq, Eq)]
-pub struct FamilyList(SmallVec<[FamilyId; FAMILIES_INLINE]>);
+pub struct FamilyList(List);
+
+#[derive(Clone, PartialEq, Eq)]
+enum List {
+    /// Most engines have one family, and most records touch one.
+    One(FamilyId),
+    Several(SmallVec<[FamilyId; FAMILIES_INLINE]>),
+}
 
 impl Deref for FamilyList {
     type Target = [FamilyId];
 
     fn deref(&self) -> &[FamilyId] {
-        &self.0
+        match &self.0 {
+            List::One(family) => std::slice::from_ref(family),
+            List::Several(families) => families,
+        }
     }
 }
 
@@ -37,13 +48,15 @@ impl<T: AsRef<[FamilyId]> + ?Sized> PartialEq<T> for FamilyList {
 
 impl fmt::Debug for FamilyList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        (**self).fmt(f)
     }
 }
 
-impl FromIterator<FamilyId> for FamilyList {
-    fn from_iter<I: IntoIterator<Item = FamilyId>>(families: I) -> Self {
-        Self(families.into_iter().collect())
+impl FamilyList {
+    #[inline]
+    fn new(families: Families<'_>) -> Self {
+        let one = families.is_default();
+        Self(if one { List::One(FamilyId::DEFAULT) } else { List::Several(families.collect()) })
     }
 }
 
@@ -146,7 +159,7 @@ impl Records {
             index: head.index,
             seqs: head.seqs,
             kind: head.kind,
-            families: self.reading.families().collect(),
+            families: FamilyList::new(self.reading.families()),
             payload: self.reading.payload(),
             proven: head.index < self.proven_below,
             time_micros: head.time_micros,
