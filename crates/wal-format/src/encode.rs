@@ -1,6 +1,6 @@
 //! Writing a log: records cut into chunks, with promises and a seal between them.
 
-use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LogSeed};
+use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LENGTH_AT, LogSeed};
 use crate::control::{Promise, Seal};
 use crate::record::{self, Head};
 use crate::{BLOCK_BYTES, FamilyId, FileHeader};
@@ -162,9 +162,14 @@ impl LogEncoder {
         else {
             return;
         };
-        let crc = self.seed.checksum(self.offset, type_byte, payload);
-        *header = chunk_header(crc, payload.len(), type_byte);
-        self.offset += (HEADER_BYTES + payload.len()) as u64;
+        let length = payload.len();
+        *header = chunk_header(0, length, type_byte);
+        let chunk = bytes.get_mut(start..).unwrap_or_default();
+        let crc = self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default());
+        if let Some(place) = chunk.first_chunk_mut() {
+            *place = crc.to_le_bytes();
+        }
+        self.offset += (HEADER_BYTES + length) as u64;
         if let Some(kind) = ChunkType::from_byte(type_byte) {
             self.digest = self.digest.with(kind, crc);
         }
