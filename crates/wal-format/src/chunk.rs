@@ -8,13 +8,14 @@
 //! (as the seed, so they cost no bytes), the length, the type and the payload. A chunk that was recycled, copied, swapped or
 //! misplaced fails just as a flipped bit does, and a length is trusted only after the check.
 
+use crate::small_crc;
 use crate::{BLOCK_BYTES, LogNumber, WalId};
 
 /// Length of a chunk's header in bytes.
 pub const HEADER_BYTES: usize = 7;
 
-/// Length of a chunk's checksum, which covers what stands behind it, in bytes.
-pub(crate) const CRC_BYTES: usize = 4;
+/// Where the length stands in a chunk, behind the checksum: from here on it is covered.
+pub(crate) const LENGTH_AT: usize = 4;
 
 /// Fewest bytes of a block that can hold a chunk: a header and one byte. Where fewer are left, they are zero.
 pub const CHUNK_BYTES_MIN: usize = HEADER_BYTES + 1;
@@ -106,22 +107,6 @@ impl LogSeed {
         Self { state: hasher.finalize() }
     }
 
-    /// The checksum of a chunk at `offset` in the file, of which `covered` stands behind the checksum: length, type and payload, as they are on
-    /// the disk, in one piece for the sake of speed.
-    #[inline]
-    pub(crate) fn checksum_of(&self, offset: u64, covered: &[u8]) -> u32 {
-        // A build with deliberate bugs in it asks them, wherever a checksum is made.
-        if let (true, Some((&[_, _, type_byte], payload))) =
-            (cfg!(wal_seeded_bugs), covered.split_first_chunk())
-        {
-            return self.checksum(offset, type_byte, payload);
-        }
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
-        hasher.update(&offset.to_le_bytes());
-        hasher.update(covered);
-        hasher.finalize()
-    }
-
     /// The checksum of a chunk at `offset` in the file.
     pub fn checksum(&self, offset: u64, type_byte: u8, payload: &[u8]) -> u32 {
         let offset = if seeded_bug!(OffsetNotCovered) { 0 } else { offset };
@@ -133,6 +118,22 @@ impl LogSeed {
         let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
         hasher.update(&[a, b, c, d, e, f, g, h, low, high, type_byte]);
         hasher.update(payload);
+        hasher.finalize()
+    }
+}
+
+impl LogSeed {
+    /// The same of a chunk whose length, type and payload lie one behind the other, as they do in a file.
+    #[inline]
+    pub(crate) fn checksum_of(&self, offset: u64, framed: &[u8]) -> u32 {
+        if let Some((&[_, _, type_byte], payload)) = framed.split_first_chunk()
+            && (seeded_bug!(OffsetNotCovered) || seeded_bug!(LengthNotCovered) || seeded_bug!(TypeNotCovered))
+        {
+            return self.checksum(offset, type_byte, payload);
+        }
+        let mut hasher =
+            crc32fast::Hasher::new_with_initial(small_crc::extend(self.state, offset.to_le_bytes()));
+        hasher.update(framed);
         hasher.finalize()
     }
 }
@@ -228,8 +229,8 @@ pub fn decode<'a>(seed: &LogSeed, offset: u64, bytes: &'a [u8]) -> Result<Chunk<
         return Err(ChunkFault::Length { length, limit });
     }
     let payload = rest.get(..usize::from(length)).ok_or(ChunkFault::Truncated)?;
-    let covered = bytes.get(CRC_BYTES..HEADER_BYTES + usize::from(length)).ok_or(ChunkFault::Truncated)?;
-    let computed = seed.checksum_of(offset, covered);
+    let framed = bytes.get(LENGTH_AT..HEADER_BYTES + usize::from(length)).ok_or(ChunkFault::Truncated)?;
+    let computed = seed.checksum_of(offset, framed);
     if computed != stored {
         return Err(ChunkFault::Checksum { stored, computed });
     }
@@ -249,7 +250,7 @@ impl Digest {
         if !kind.in_digest() {
             return self;
         }
-        self.with_checksums(&crc.to_le_bytes())
+        Self(small_crc::extend(self.0, crc.to_le_bytes()))
     }
 
     /// The digest with more chunks, all of them of a type that it covers, by their checksums, four bytes each: once for many chunks is

@@ -1,6 +1,6 @@
 //! Writing a log: records cut into chunks, with promises and a seal between them.
 
-use crate::chunk::{self, CHUNK_BYTES_MIN, CRC_BYTES, ChunkType, Digest, HEADER_BYTES, LogSeed};
+use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LENGTH_AT, LogSeed};
 use crate::control::{Promise, Seal};
 use crate::record::{self, Head};
 use crate::{BLOCK_BYTES, FamilyId, FileHeader};
@@ -158,17 +158,17 @@ impl LogEncoder {
 
     /// Writes the header of the chunk that begins at `start` of the buffer and ends with it.
     fn finish(&mut self, bytes: &mut [u8], start: usize, type_byte: u8) {
-        let Some((crc_bytes, covered)) =
-            bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut::<CRC_BYTES>())
+        let Some((header, payload)) = bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut())
         else {
             return;
         };
-        let length = covered.len().saturating_sub(HEADER_BYTES - CRC_BYTES);
-        if let Some((place, _)) = covered.split_first_chunk_mut() {
-            *place = length_and_type(length, type_byte);
+        let length = payload.len();
+        *header = chunk_header(0, length, type_byte);
+        let chunk = bytes.get_mut(start..).unwrap_or_default();
+        let crc = self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default());
+        if let Some(place) = chunk.first_chunk_mut() {
+            *place = crc.to_le_bytes();
         }
-        let crc = self.seed.checksum_of(self.offset, covered);
-        *crc_bytes = crc.to_le_bytes();
         self.offset += (HEADER_BYTES + length) as u64;
         if let Some(kind) = ChunkType::from_byte(type_byte) {
             self.digest = self.digest.with(kind, crc);
@@ -190,12 +190,7 @@ fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
 
 fn chunk_header(crc: u32, length: usize, type_byte: u8) -> [u8; HEADER_BYTES] {
     let [c0, c1, c2, c3] = crc.to_le_bytes();
-    let [l0, l1, type_byte] = length_and_type(length, type_byte);
-    [c0, c1, c2, c3, l0, l1, type_byte]
-}
-
-fn length_and_type(length: usize, type_byte: u8) -> [u8; HEADER_BYTES - CRC_BYTES] {
     // A chunk is shorter than a block.
     let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
-    [l0, l1, type_byte]
+    [c0, c1, c2, c3, l0, l1, type_byte]
 }

@@ -41,6 +41,7 @@ mod fields;
 pub mod header;
 mod ids;
 pub mod record;
+mod small_crc;
 mod varint;
 
 pub use batch::{BatchError, BatchOps, Op, WriteBatch};

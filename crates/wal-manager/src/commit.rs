@@ -43,9 +43,9 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 /// it: 128 KiB. Larger writes are not faster, and what is written sooner is still in the processor's cache (decision 0025).
 pub const GROUP_BYTES: usize = 128 << 10;
 
-/// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Two: one such
-/// part is at the disk while the next is filled.
-const UNSYNCED_PARTS_MAX: u64 = 2;
+/// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Four: a part is at
+/// the disk while others are filled, and a sync that is slow for once stops nobody.
+const UNSYNCED_PARTS_MAX: u64 = 4;
 
 /// Room that a log keeps beside its records: a promise before the next one and the seal, each with the padding before it, and the chunk
 /// header of a record that they push over the end of a block.
@@ -440,9 +440,7 @@ impl Commit {
         }
         drop(state);
 
-        let begin = if sync { self.clock.monotonic() } else { Duration::ZERO };
         let mut result = self.write(&*sink, group, records, sync);
-        let took = if sync { self.clock.monotonic().saturating_sub(begin) } else { Duration::ZERO };
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);
@@ -456,15 +454,21 @@ impl Commit {
         state.in_flight = None;
         let target = if seeded_bug!(AckOfNextGroup) { state.accepted } else { target };
         if seeded_bug!(FailureIgnored) {
-            result = Ok(());
+            result = Ok(Duration::ZERO);
         }
-        for group in group.into_iter().filter(|group| !group.bytes.is_empty()) {
-            state.keep(group);
+        if let Some(group) = group {
+            if sync && result.is_ok() && state.failed.is_none() {
+                state.give_back(group.bytes);
+            } else {
+                state.keep(group);
+            }
         }
+        let mut took = Duration::ZERO;
         match result {
             // Others were told of a failure meanwhile: nothing moves any more.
-            Ok(()) if state.failed.is_some() => {}
-            Ok(()) => {
+            Ok(_) if state.failed.is_some() => {}
+            Ok(time) => {
+                took = time;
                 (state.written, state.written_digest) = (target, digest);
                 if sync || seeded_bug!(AckWithoutSync) {
                     state.advance(target, digest);
@@ -529,8 +533,8 @@ impl Commit {
         leader.done = true;
         state.syncing = false;
         match result {
-            Ok(()) if state.failed.is_some() => {}
-            Ok(()) => {
+            Ok(_) if state.failed.is_some() => {}
+            Ok(_) => {
                 state.advance(target, digest);
                 self.publish(&state);
             }
@@ -567,41 +571,42 @@ impl Commit {
         }
     }
 
-    fn write(&self, sink: &dyn Sink, group: &Group, records: u64, sync: bool) -> Result<()> {
-        if !sync {
-            if !group.bytes.is_empty() {
-                sink.write_at(group.start, &group.bytes)?;
-            }
-        } else {
+    /// Writes a group, and syncs it with everything before it if `sync`. Returns what a sync took.
+    fn write(&self, sink: &dyn Sink, group: &Group, records: u64, sync: bool) -> Result<Duration> {
+        if group.bytes.is_empty() {
+            return if sync { self.sync_sink(sink) } else { Ok(Duration::ZERO) };
+        }
+        let took = if sync {
             // ORDER: S5. Synced before the frontier moves and anybody is told.
-            self.synced(sink, || {
-                if group.bytes.is_empty() {
-                    sink.sync_data()
-                } else {
-                    sink.write_synced_at(group.start, &group.bytes)
-                }
-            })?;
-        }
-        if !group.bytes.is_empty() {
-            self.metrics.written_bytes.increment(group.bytes.len() as u64);
-            self.metrics.groups.increment(1);
-            self.metrics.group_records.record(records as f64);
-        }
-        Ok(())
+            self.timed(|| {
+                let synced = sink.write_synced_at(group.start, &group.bytes);
+                if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced }
+            })?
+        } else {
+            sink.write_at(group.start, &group.bytes)?;
+            Duration::ZERO
+        };
+        self.metrics.written_bytes.increment(group.bytes.len() as u64);
+        self.metrics.groups.increment(1);
+        self.metrics.group_records.record(records as f64);
+        Ok(took)
     }
 
-    fn sync_sink(&self, sink: &dyn Sink) -> Result<()> {
-        // ORDER: S5. Synced before the frontier moves and anybody is told.
-        self.synced(sink, || sink.sync_data())
+    fn sync_sink(&self, sink: &dyn Sink) -> Result<Duration> {
+        // ORDER: S5. As above.
+        self.timed(|| {
+            let synced = sink.sync_data();
+            if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced }
+        })
     }
 
-    fn synced(&self, sink: &dyn Sink, sync: impl FnOnce() -> std::result::Result<(), IoError>) -> Result<()> {
+    /// Measures a sync.
+    fn timed(&self, sync: impl FnOnce() -> Result<(), IoError>) -> Result<Duration> {
         let begin = self.clock.monotonic();
-        let synced = sync();
-        let synced = if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced };
-        synced?;
-        self.metrics.synced(self.clock.monotonic().saturating_sub(begin));
-        Ok(())
+        sync()?;
+        let took = self.clock.monotonic().saturating_sub(begin);
+        self.metrics.synced(took);
+        Ok(took)
     }
 
     /// Nothing is acknowledged any more: after a failed write or sync nothing is known about the file (A5, A6).

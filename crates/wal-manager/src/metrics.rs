@@ -18,7 +18,7 @@ pub const APPEND_BYTES: &str = "wal_append_bytes_total";
 pub const WRITTEN_BYTES: &str = "wal_written_bytes_total";
 /// Successful syncs of logs.
 pub const SYNCS: &str = "wal_syncs_total";
-/// Time of one sync.
+/// Time of one sync, with the write of its group.
 pub const SYNC_SECONDS: &str = "wal_sync_duration_seconds";
 /// Commit groups written.
 pub const GROUPS: &str = "wal_commit_groups_total";
@@ -139,7 +139,11 @@ impl Metrics {
             append_bytes: counter(APPEND_BYTES, Unit::Bytes, "Payload bytes accepted."),
             written_bytes: counter(WRITTEN_BYTES, Unit::Bytes, "Bytes written to logs, framing included."),
             syncs: counter(SYNCS, Unit::Count, "Successful syncs of logs."),
-            sync_seconds: histogram(SYNC_SECONDS, Unit::Seconds, "Time of one sync."),
+            sync_seconds: histogram(
+                SYNC_SECONDS,
+                Unit::Seconds,
+                "Time of one sync, with the write of its group.",
+            ),
             groups: counter(GROUPS, Unit::Count, "Commit groups written."),
             group_records: histogram(GROUP_RECORDS, Unit::Count, "Records in a commit group."),
             rotations: counter(ROTATIONS, Unit::Count, "Logs begun after another one."),

@@ -37,14 +37,15 @@ pub(crate) struct Files {
     /// At most so many deleted logs wait to be used again.
     pub(crate) recycle: usize,
 }
-/// Default of [`Options::sync_bytes`]: 4 MiB, a few milliseconds of a disk; as much again may be written meanwhile.
-pub const SYNC_BYTES_DEFAULT: u64 = 4 << 20;
+
+/// Default of [`Options::sync_bytes`]: 8 MiB, a few milliseconds of a disk.
+pub const SYNC_BYTES_DEFAULT: u64 = 8 << 20;
 
 /// Smallest [`Options::sync_bytes`]: one group of the usual size.
 pub const SYNC_BYTES_MIN: u64 = crate::commit::GROUP_BYTES as u64;
 
-/// Largest [`Options::sync_bytes`]: 1 GiB of memory for what is not durable yet.
-pub const SYNC_BYTES_MAX: u64 = 1 << 30;
+/// Largest [`Options::sync_bytes`]: 256 MiB, and so 1 GiB of memory for what is not durable yet.
+pub const SYNC_BYTES_MAX: u64 = 256 << 20;
 
 /// Default of [`Options::idle_promise`]: 1 s, long against a sync and short against the rot of a disk.
 pub const IDLE_PROMISE_DEFAULT: Duration = Duration::from_secs(1);
@@ -169,7 +170,7 @@ impl Options {
     }
 
     /// How many bytes may be written and not durable before a thread of the log syncs them, beside the appends: [`SYNC_BYTES_MIN`] to
-    /// [`SYNC_BYTES_MAX`], default [`SYNC_BYTES_DEFAULT`]. At twice as many, appends wait. This bounds what a power cut takes of records
+    /// [`SYNC_BYTES_MAX`], default [`SYNC_BYTES_DEFAULT`]. At four times as many, appends wait. This bounds what a power cut takes of records
     /// appended below `Synced`, what no promise proves, and the memory in which they are kept for [`Wal::resume`](crate::Wal::resume).
     pub fn sync_bytes(mut self, bytes: u64) -> Self {
         self.policies.bytes = bytes;

@@ -4,7 +4,7 @@
 //! - `durable <= written <= accepted`, in the order of the log; `durable` moves only after a successful sync (PR1).
 //! - at most one leader (`in_flight`), and none while a rotation switches logs (`exclusive`).
 //! - `forming` holds exactly the bytes of the active log between `forming_start` and the encoder's offset.
-//! - `unsynced` and `forming` hold exactly the bytes of the active log that are behind `durable` (RS1).
+//! - `unsynced` and `forming` hold all bytes of the active log that are behind `durable`, and whole groups (RS1).
 //! - after the first failure (`failed`) nothing moves any more, until a resume.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,13 +18,17 @@ use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
+use crate::commit::GROUP_BYTES;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::record::{Appended, Durability, Position};
 use crate::watch::{Awaiting, Reached};
 
 /// Buffers that are kept to be used again, in bytes: what may wait for a sync by default. The buffer of a huge record is given back to the system.
-const SPARE_BYTES_MAX: usize = 8 << 20;
+const SPARE_BYTES_MAX: usize = 32 << 20;
+
+/// A group up to this length is copied to others when it has to be kept: to copy so little costs less than a buffer.
+const SMALL_GROUP_BYTES: usize = GROUP_BYTES / 8;
 
 /// The log being written.
 #[derive(Debug)]
@@ -246,10 +250,25 @@ impl State {
         (!self.forming.is_empty()).then(|| Group { bytes: self.forming.clone(), start: self.forming_start })
     }
 
-    /// Keeps a group until it is durable (RS1).
+    /// Keeps a group until it is durable (RS1). Small ones are put together, so that a log of many small groups that nobody syncs needs no buffer
+    /// for each.
     pub(crate) fn keep(&mut self, group: Group) {
-        self.unsynced_bytes = self.unsynced_bytes.saturating_add(group.bytes.len() as u64);
-        self.unsynced.push_back(group);
+        let bytes = group.bytes.len();
+        self.unsynced_bytes = self.unsynced_bytes.saturating_add(bytes as u64);
+        if bytes > SMALL_GROUP_BYTES {
+            return self.unsynced.push_back(group);
+        }
+        let has_room = |last: &Group| last.bytes.capacity() - last.bytes.len() >= bytes;
+        if !self.unsynced.back().is_some_and(has_room) {
+            let large = self.spares.iter().rposition(|spare| spare.capacity() >= GROUP_BYTES);
+            let holder = large.map(|at| self.spares.swap_remove(at));
+            let holder = holder.unwrap_or_else(|| Vec::with_capacity(GROUP_BYTES));
+            self.unsynced.push_back(Group { bytes: holder, start: group.start });
+        }
+        if let Some(last) = self.unsynced.back_mut() {
+            last.bytes.extend_from_slice(&group.bytes);
+        }
+        self.give_back(group.bytes);
     }
 
     /// A buffer that nobody needs any more.

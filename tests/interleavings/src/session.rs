@@ -76,8 +76,10 @@ pub struct Session {
     pub wal: Wal,
     model: Arc<Model>,
     stopped: Mutex<Stopped>,
-    /// Somebody was told that the log has failed.
+    /// Somebody was told that the log has failed, and it was not resumed since.
     failed: AtomicBool,
+    /// Somebody has tried to resume it: from then on, what was told before may not hold any more.
+    resumed: AtomicBool,
     /// [`Wal::close`] has returned, and whether without an error.
     closed: AtomicBool,
     closed_cleanly: AtomicBool,
@@ -96,6 +98,7 @@ impl Session {
             model: Arc::clone(model),
             stopped: Mutex::default(),
             failed: AtomicBool::new(false),
+            resumed: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             closed_cleanly: AtomicBool::new(false),
         }
@@ -115,13 +118,17 @@ impl Session {
     /// beside those of a log that has stopped.
     fn judge<T>(&self, what: &str, stopped: bool, answer: &Result<T, Error>, allowed: &[ErrorKind]) {
         match answer {
-            Ok(_) => assert!(!stopped, "E: {what} succeeds after the log has stopped"),
+            Ok(_) => assert!(
+                !stopped || self.resumed.load(Ordering::Relaxed),
+                "E: {what} succeeds after the log has stopped"
+            ),
             Err(Error::Poisoned { cause }) => {
                 let cause = cause.to_string();
                 self.model.say(|| format!("{what}: {cause}"));
                 self.failed.store(true, Ordering::Relaxed);
                 let first = lock(&self.stopped).cause.get_or_insert(cause.clone()).clone();
-                assert_eq!(first, cause, "E: two waiters are given two causes");
+                let resumed = self.resumed.load(Ordering::Relaxed);
+                assert!(first == cause || resumed, "E: two waiters are given two causes: {first}, {cause}");
                 let frontier = self.wal.durable();
                 lock(&self.stopped).frontier.get_or_insert(frontier);
             }
@@ -223,6 +230,24 @@ impl Session {
         let (families, payload) = ([FamilyId::new(draft.family)], draft.payload.clone());
         self.model.tally().operations += 1;
         (self.model.history().begin(draft), families, payload)
+    }
+
+    /// Goes on after a failure.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn resume(&self) -> Result<(), Error> {
+        self.model.tally().operations += 1;
+        self.resumed.store(true, Ordering::Relaxed);
+        let answer = self.wal.resume();
+        self.judge("resume", false, &answer, &[ErrorKind::Io]);
+        let durable = answer?.index.get();
+        self.model.say(|| format!("resumed through {durable}"));
+        if self.failed.swap(false, Ordering::Relaxed) {
+            self.model.tally().resumes += 1;
+        }
+        self.model.history().durable(durable);
+        Ok(())
     }
 
     /// Makes everything durable.
@@ -337,7 +362,8 @@ impl Session {
 
     /// Judges the log when all its threads have come back; what is left is the log, to be dropped.
     pub fn end(self) -> Wal {
-        if let Some(frontier) = lock(&self.stopped).frontier {
+        if let Some(frontier) = lock(&self.stopped).frontier.filter(|_| !self.resumed.load(Ordering::Relaxed))
+        {
             assert_eq!(self.wal.durable(), frontier, "E: the frontier has moved after a failure");
         }
         let mut history = self.model.history();

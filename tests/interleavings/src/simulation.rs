@@ -312,6 +312,10 @@ impl Process {
     fn write(&self, mut rng: Rng, times: u64) {
         let mut tickets = Vec::new();
         self.repeat(times, |session| {
+            if session.has_failed() && rng.one_in(2) {
+                _ = session.resume();
+                return;
+            }
             let draft = Self::draft(&mut rng);
             match rng.below(20) {
                 0..=5 => _ = session.append(draft, Durability::Synced),

@@ -27,6 +27,8 @@ pub struct Tally {
     pub deaths: u64,
     /// Logs that failed under their writers.
     pub failures: u64,
+    /// Failed logs that went on after a resume.
+    pub resumes: u64,
     /// Storages that panicked.
     pub panics: u64,
     /// Rotations on request.
@@ -55,6 +57,7 @@ impl AddAssign<&Tally> for Tally {
         self.power_cuts += other.power_cuts;
         self.deaths += other.deaths;
         self.failures += other.failures;
+        self.resumes += other.resumes;
         self.panics += other.panics;
         self.rotations += other.rotations;
         self.deletions += other.deletions;
@@ -72,7 +75,7 @@ impl fmt::Display for Tally {
         write!(
             f,
             "{} operations, {} acknowledged as durable, {} recoveries, {} crashed and {} failed inside, {} records written again, \
-             {} tails cut, {} power cuts, {} deaths, {} failed logs, {} panics, {} rotations, {} logs deleted, {} inspections, \
+             {} tails cut, {} power cuts, {} deaths, {} failed logs, {} resumed, {} panics, {} rotations, {} logs deleted, {} inspections, \
              {} closes, {} flushes; faults: {:?}",
             self.operations,
             self.acknowledged,
@@ -84,6 +87,7 @@ impl fmt::Display for Tally {
             self.power_cuts,
             self.deaths,
             self.failures,
+            self.resumes,
             self.panics,
             self.rotations,
             self.deletions,
