@@ -19,3 +19,5 @@ pub mod format;
 pub mod machine;
 pub mod replay;
 pub mod stopwatch;
+#[cfg(target_os = "linux")]
+pub mod whole;
