@@ -141,9 +141,14 @@ fn synced(case: &Case) -> Measured {
     } else {
         case.workload
     });
-    let measured = load::together(case, |_, payload| {
+    let append = |payload: &[u8]| {
         ours.append(payload, Durability::Synced);
-    });
+    };
+    // A lone writer is the main thread, as on the raw side.
+    let measured = match case.threads() {
+        1 => load::alone(case, append),
+        _ => load::together(case, |_, payload| append(payload)),
+    };
     assert_eq!(ours.wal.durable().index.get(), measured.appended, "all of them");
     ours.counted(measured)
 }
