@@ -69,13 +69,17 @@ kill CYCLES="200":
 mounts:
     cargo test -p wal-tests --test real_mounts -- --ignored
 
-# Criterion, each measurement beside the raw operation.
+# The parts, with Criterion: format, append, replay, each beside the raw operation.
 bench:
     cargo bench -p wal-benches
 
-# The ratios of docs/benchmarks.md.
-report:
-    cargo run --release -p wal-benches --bin ratios
+# The ratios of docs/benchmarks.md: `just report --only group-8 --size 128`.
+report *ARGS:
+    cargo run --release -p wal-benches --bin whole -- {{ARGS}}
+
+# Other crates under the same workloads; with an installed librocksdb, RocksDB too: `just peers --only lone`.
+peers *ARGS:
+    cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}
 
 # Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed.
 golden:

@@ -71,7 +71,8 @@ impl Ours {
         let before = self.counts.get();
         let record = Record::new(kind(), black_box(payload));
         let (took, appended) = time(|| self.wal.append(record).expect("an append"));
-        assert_eq!(self.counts.get().since(before), Count { writes: 1, syncs: 1 }, "one write and one sync");
+        let count = self.counts.get().since(before);
+        assert_eq!((count.writes, count.syncs), (1, 1), "one write and one sync");
         assert!(self.wal.durable() >= appended.position, "it is durable");
         took
     }

@@ -1,27 +1,38 @@
-//! A real directory whose writes and syncs are counted, to prove what a number claims.
+//! A real directory whose reads, writes and syncs are counted, to prove what a number claims.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wal_manager::FsStorage;
-use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
+use wal_manager::io::{Access, Entry, IoError, Lock, Operation, Sink, Source, Storage};
 
 /// What has been done so far to all files of a directory.
 #[derive(Debug, Default)]
 pub struct Counts {
     writes: AtomicU64,
     syncs: AtomicU64,
+    written: AtomicU64,
+    reads: AtomicU64,
+    read: AtomicU64,
     discards: AtomicBool,
+    keeps: AtomicBool,
 }
 
-/// Writes and syncs at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What had been done at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     /// Calls that wrote bytes.
     pub writes: u64,
     /// Syncs of a file, of either kind.
     pub syncs: u64,
+    /// Bytes written.
+    pub written: u64,
+    /// Calls that read bytes.
+    pub reads: u64,
+    /// Bytes read.
+    pub read: u64,
 }
 
 impl Counts {
@@ -30,10 +41,22 @@ impl Counts {
         self.discards.store(true, Ordering::Relaxed);
     }
 
+    /// From now on no file goes away, as if another process had it open where that keeps it.
+    pub fn keep_files(&self) {
+        self.keeps.store(true, Ordering::Relaxed);
+    }
+
     /// Now.
     pub fn get(&self) -> Count {
         // Relaxed: read when the threads that count have been joined.
-        Count { writes: self.writes.load(Ordering::Relaxed), syncs: self.syncs.load(Ordering::Relaxed) }
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Count {
+            writes: get(&self.writes),
+            syncs: get(&self.syncs),
+            written: get(&self.written),
+            reads: get(&self.reads),
+            read: get(&self.read),
+        }
     }
 }
 
@@ -41,11 +64,17 @@ impl Count {
     /// What came since `before`.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
-        Self { writes: self.writes - before.writes, syncs: self.syncs - before.syncs }
+        Self {
+            writes: self.writes - before.writes,
+            syncs: self.syncs - before.syncs,
+            written: self.written - before.written,
+            reads: self.reads - before.reads,
+            read: self.read - before.read,
+        }
     }
 }
 
-/// [`FsStorage`] with a counter beside each write and sync: one relaxed addition more per call.
+/// [`FsStorage`] with a counter beside each read, write and sync: one or two relaxed additions more per call.
 #[derive(Debug)]
 pub struct CountingStorage {
     inner: FsStorage,
@@ -87,7 +116,8 @@ impl Storage for CountingStorage {
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
-        self.inner.open_source(name)
+        let inner = self.inner.open_source(name)?;
+        Ok(Arc::new(CountingSource { inner, counts: self.counts() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
@@ -95,6 +125,10 @@ impl Storage for CountingStorage {
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
+        if self.counts.keeps.load(Ordering::Relaxed) {
+            let busy = io::Error::from(io::ErrorKind::ResourceBusy);
+            return Err(IoError::new(Operation::Unlink, self.inner.path().join(name), busy));
+        }
         self.inner.unlink(name)
     }
 
@@ -120,6 +154,7 @@ struct CountingSink {
 impl Sink for CountingSink {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         self.counts.writes.fetch_add(1, Ordering::Relaxed);
+        self.counts.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if self.counts.discards.load(Ordering::Relaxed) { Ok(()) } else { self.inner.write_at(offset, bytes) }
     }
 
@@ -156,5 +191,24 @@ impl Sink for CountingSink {
 
     fn block_bytes(&self) -> u64 {
         self.inner.block_bytes()
+    }
+}
+
+#[derive(Debug)]
+struct CountingSource {
+    inner: Arc<dyn Source>,
+    counts: Arc<Counts>,
+}
+
+impl Source for CountingSource {
+    fn length(&self) -> Result<u64, IoError> {
+        self.inner.length()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, IoError> {
+        let read = self.inner.read_at(offset, buffer)?;
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
+        self.counts.read.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }

@@ -1,7 +1,7 @@
 //! What the benchmarks share: each operation of the log and, beside it, the raw operation on the same bytes.
 //!
-//! [`mod@format`], [`append`] and [`replay`] hold the workloads; the Criterion benches (`benches/*.rs`) and the `ratios` binary, which
-//! writes `docs/benchmarks.md`'s numbers, run the same code. A workload checks its own claim (records counted, syncs counted, the
+//! [`mod@format`], [`append`] and [`replay`] hold the parts, which the Criterion benches (`benches/*.rs`) measure; `whole` holds the
+//! workloads of `docs/benchmarks.md`, for the program of that name and for `benches/peers`. A workload checks its own claim (records counted, syncs counted, the
 //! frontier reached) outside of what is timed, and panics if it does not hold: a wrong number is worse than none.
 #![forbid(unsafe_code)]
 #![allow(
@@ -19,3 +19,5 @@ pub mod format;
 pub mod machine;
 pub mod replay;
 pub mod stopwatch;
+#[cfg(target_os = "linux")]
+pub mod whole;

@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wal_manager::{Durability, Record, RecordKind, Records, Verdict, Wal};
+use wal_manager::{Durability, Options, Record, RecordKind, Records, Verdict, Wal};
 
 use crate::data::{self, Payloads};
 use crate::stopwatch::time;
@@ -21,14 +21,22 @@ pub const SIZES: [usize; 2] = [128, 1024];
 /// What the raw side reads at a time, in bytes: what the log's reader reads at a time.
 const READ_BYTES: usize = 256 * 1024;
 
+/// Name of the log's directory in the one that is given.
+const LOG_NAME: &str = "log";
+
+/// Name of the file beside it that says how many records there are.
+const RECORDS_NAME: &str = "records";
+
 /// A directory that was written and closed cleanly. Its files are in the page cache: what is measured is the work, not the disk.
 #[derive(Debug)]
 pub struct Directory {
-    directory: TempDir,
+    path: PathBuf,
     logs: Vec<PathBuf>,
     bytes: u64,
     records: u64,
     size: usize,
+    /// Where it is, if it goes with this value.
+    _temporary: Option<TempDir>,
 }
 
 /// The two halves of a replay.
@@ -49,10 +57,17 @@ impl Halves {
 }
 
 impl Directory {
-    /// Writes payloads of `size` bytes until the logs hold `bytes` bytes, and closes. Logs have their default size.
+    /// Writes payloads of `size` bytes into a temporary directory until the logs hold `bytes` bytes, and closes.
     pub fn build(size: usize, bytes: u64) -> Self {
         let directory = data::directory();
-        let recovery = Wal::options(directory.path()).recover();
+        Self::build_in(directory.path(), size, bytes);
+        let built = Self::at(directory.path(), size);
+        Self { _temporary: Some(directory), ..built }
+    }
+
+    /// Writes payloads of `size` bytes until the logs hold `bytes` bytes, and closes. Logs have their default size.
+    pub fn build_in(path: &Path, size: usize, bytes: u64) {
+        let recovery = Wal::options(path.join(LOG_NAME)).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
         let kind = RecordKind::new(1).expect("a kind of the engine's");
         let payloads = Payloads::new(size);
@@ -61,15 +76,22 @@ impl Directory {
                 wal.append_with(Record::new(kind, payload), Durability::Buffered).expect("an append");
             }
         }
-        let records = wal.logs().iter().map(|log| log.records).sum();
+        let records: u64 = wal.logs().iter().map(|log| log.records).sum();
         wal.close().expect("a clean end");
-        drop(wal);
-        let entries = fs::read_dir(directory.path()).expect("a directory");
+        fs::write(path.join(RECORDS_NAME), records.to_string()).expect("a file");
+    }
+
+    /// What [`Directory::build_in`] wrote there.
+    pub fn at(path: &Path, size: usize) -> Self {
+        let records = fs::read_to_string(path.join(RECORDS_NAME)).expect("a file");
+        let records = records.parse().expect("a number");
+        let path = path.join(LOG_NAME);
+        let entries = fs::read_dir(&path).expect("a directory");
         let mut logs: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
         logs.retain(|path| path.extension().is_some_and(|extension| extension == "wal"));
         logs.sort();
         let bytes = logs.iter().map(|log| fs::metadata(log).expect("a file").len()).sum();
-        Self { directory, logs, bytes, records, size }
+        Self { path, logs, bytes, records, size, _temporary: None }
     }
 
     /// How many records are in it.
@@ -85,8 +107,13 @@ impl Directory {
     /// `recover()`, `records()` to the end, and `finish()`, which makes a new log and commits it with a handful of syncs. A
     /// recovery changes the directory (a new log, a new epoch), so each gets a fresh one: the same logs by hard links, the rest copied.
     pub fn recover(&self) -> Halves {
+        self.recover_with(|path| Wal::options(path))
+    }
+
+    /// [`Directory::recover`] with options of the caller's choice.
+    pub fn recover_with(&self, options: impl FnOnce(&Path) -> Options) -> Halves {
         let copy = data::directory();
-        for entry in fs::read_dir(self.directory.path()).expect("a directory") {
+        for entry in fs::read_dir(&self.path).expect("a directory") {
             let from = entry.expect("an entry").path();
             let to = copy.path().join(from.file_name().expect("a name"));
             if self.logs.contains(&from) {
@@ -95,7 +122,7 @@ impl Directory {
                 fs::copy(&from, &to).expect("a copy");
             }
         }
-        let (open, recovery) = time(|| Wal::options(copy.path()).recover().expect("it was closed cleanly"));
+        let (open, recovery) = time(|| options(copy.path()).recover().expect("it was closed cleanly"));
         assert_eq!(recovery.report().verdict, Verdict::Clean);
         let records = self.drain(recovery.records());
         let (commit, _) = time(|| recovery.finish().expect("it was read to its end"));
@@ -104,7 +131,7 @@ impl Directory {
 
     /// `inspect()`, which takes no lock and changes nothing, and then `records()` to the end.
     pub fn inspect(&self) -> Halves {
-        let options = Wal::options(self.directory.path());
+        let options = Wal::options(&self.path);
         let (open, inspection) = time(|| options.inspect().expect("it was closed cleanly"));
         assert_eq!(inspection.report().verdict, Verdict::Clean);
         let records = self.drain(inspection.records());

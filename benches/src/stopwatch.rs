@@ -9,8 +9,9 @@ pub fn time<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     (start.elapsed(), value)
 }
 
+/// The time.
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time; there is nothing to replay")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 

@@ -404,6 +404,48 @@ fn f57_space_that_cannot_be_reserved_is_written_as_zeros_or_a_typed_error() {
     }
 }
 
+/// What a run asks of the kernel for the logs, by call: how often, and how many bytes.
+fn asked_of_logs(lines: &[Vec<u8>], options: &[&str]) -> BTreeMap<String, (usize, usize)> {
+    let scratch = scratch();
+    let (dir, trace) = (scratch.path().join("wal"), scratch.path().join("trace"));
+    let mut command = strace();
+    command.arg(&trace).args(["-y", "-e", "trace=desc"]);
+    let outcome = run(command.arg(WALCTL).arg("append").arg(&dir).args(options), &input(lines));
+    assert_eq!(outcome.code(), Some(0), "{outcome:?}");
+    let mut asked: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    for line in fs::read_to_string(&trace).unwrap().lines() {
+        // A call that another thread interrupted: its first half names the file, and nothing waits in the second.
+        let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('))
+        else {
+            continue;
+        };
+        if rest.split_once(".wal>").is_some_and(|(before, _)| !before.contains(',')) {
+            let bytes = if name.contains("write") { rest.rsplit("= ").next().unwrap() } else { "0" };
+            let seen = asked.entry(name.to_owned()).or_default();
+            (seen.0, seen.1) = (seen.0 + 1, seen.1 + bytes.trim().parse::<usize>().unwrap_or(0));
+        }
+    }
+    asked
+}
+
+/// The storage trait counts calls of its own; these are the kernel's.
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn t5_s15_a_synced_append_is_one_write_and_one_sync_for_the_kernel_and_nothing_else() {
+    let (few, many) = (asked_of_logs(&lines(20, 100), &[]), asked_of_logs(&lines(120, 100), &[]));
+    let names: Vec<&String> = many.keys().collect();
+    assert_eq!(names, few.keys().collect::<Vec<_>>(), "the same calls");
+    let more: BTreeMap<&str, (usize, usize)> = many
+        .iter()
+        .map(|(name, (calls, bytes))| (name.as_str(), (calls - few[name].0, bytes - few[name].1)))
+        .filter(|(_, (calls, _))| *calls > 0)
+        .collect();
+    let calls: Vec<(&str, usize)> = more.iter().map(|(name, (calls, _))| (*name, *calls)).collect();
+    assert_eq!(calls, [("fdatasync", 100), ("pwrite64", 100)], "a hundred records more");
+    let bytes = more["pwrite64"].1;
+    assert!((100 * 100..=100 * 144).contains(&bytes), "{bytes} bytes for a hundred records of 100");
+}
+
 #[test]
 #[ignore = "needs strace: .ci/run runs it"]
 fn f58_while_a_sync_is_slow_the_others_queue_and_nothing_gives_up() {

@@ -4,10 +4,12 @@
 //! (`README.md` and `walctl help`); scripts rely on them, and on the exit codes in [`exit::Exit`].
 //!
 //! **Architecture invariant:** a reading verb goes through `Options::inspect` and nothing else: it takes no lock, creates
-//! nothing and changes nothing. Only `append`, `gc` and `drill` write, each in the directory it was given.
+//! nothing and changes nothing. Only `append`, `gc`, `bench` and `drill` write, each in the directory it was given; what `bench` made
+//! there is gone when it ends.
 #![forbid(unsafe_code)]
 
 mod append;
+mod bench;
 mod drill;
 mod dump;
 mod escape;
@@ -59,6 +61,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Verify(args) => verify::run(&args, cli.json),
         Verb::Ls(args) => ls::run(&args, cli.json),
         Verb::Gc(args) => gc::run(&args, cli.json),
+        Verb::Bench(args) => bench::run(&args, cli.json),
         Verb::Drill(args) => drill::run(&args, cli.json),
         Verb::DrillChild(args) => drill::run_child(&args),
     }
@@ -87,6 +90,7 @@ enum Verb {
     Verify(verify::Args),
     Ls(ls::Args),
     Gc(gc::Args),
+    Bench(bench::Args),
     Drill(drill::Args),
     #[command(hide = true)]
     DrillChild(drill::ChildArgs),

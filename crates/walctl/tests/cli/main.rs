@@ -8,6 +8,7 @@
 )]
 
 mod append;
+mod bench;
 mod drill;
 mod gc;
 mod reading;

@@ -4,7 +4,7 @@ use crate::support::{home, walctl};
 
 #[test]
 fn usage_errors_exit_2_and_help_exits_0() {
-    let usages: [&[&str]; 8] = [
+    let usages: [&[&str]; 9] = [
         &[],
         &["frobnicate"],
         &["append"],
@@ -13,6 +13,7 @@ fn usage_errors_exit_2_and_help_exits_0() {
         &["gc", "x"],
         &["ls", "x", "y"],
         &["drill", "--metrics", "nowhere"],
+        &["bench", "x", "--writers", "0"],
     ];
     for usage in usages {
         let run = walctl(usage).exits(2);

@@ -1,0 +1,309 @@
+//! The log, through its public interface.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use wal_manager::{Durability, FamilyId, Options, Record, RecordKind, SeqNum, Storage, Wal};
+
+use super::case::{Case, DELETED_LOGS, IN_FLIGHT, SMALL_LOG_BYTES, Workload};
+use super::load;
+use super::measured::Measured;
+use super::side::{Prepare, Side, Work};
+use crate::counting::{Count, CountingStorage, Counts};
+use crate::data::{self, Payloads};
+use crate::replay::Directory;
+use crate::stopwatch::time;
+
+/// The log's sides.
+pub const SIDES: [Side; 2] = [Side { name: "wal", work }, Side { name: "wal:still", work: still }];
+
+/// Payload of [`Workload::Nosync`], in bytes.
+pub const NOSYNC_BYTES: u64 = 512 << 20;
+
+/// Payload of [`Workload::Recycled`], in bytes.
+pub const RECYCLED_BYTES: u64 = 256 << 20;
+
+/// Written into a new file before [`Workload::Nosync`] counts: the log's buffers have grown by then.
+pub const WARM_BYTES: u64 = 3 * wal_manager::GROUP_BYTES_MAX as u64;
+
+/// Length of all logs together in [`Workload::Replay`], in bytes.
+pub const REPLAY_BYTES: u64 = 1 << 30;
+
+/// How often [`Workload::Delete`] deletes in a measurement.
+pub const DELETE_ROUNDS: usize = 3;
+
+/// Records of 1 KiB in each log of [`Workload::Open`].
+const OPEN_RECORDS: usize = 16;
+
+/// Submitted in a row in [`Workload::Tickets`], so that the clock is not read for each.
+const SUBMITTED: usize = 64;
+
+/// What [`Workload::Replay`] reads, on every side that reads the log's files.
+pub const PREPARE_REPLAY: Prepare = Prepare { name: "wal", make: prepare_replay };
+
+/// How the log is opened for a workload: the one place where its options are chosen.
+pub fn options(workload: Workload, storage: Arc<dyn Storage>) -> Options {
+    let log_bytes = match workload {
+        // A log is closed when it is full, or when the workload says so.
+        Workload::Rotate(_) => SMALL_LOG_BYTES,
+        Workload::Delete => 2 * SMALL_LOG_BYTES,
+        Workload::Recycled => 2 * RECYCLED_BYTES,
+        Workload::Replay => wal_manager::LOG_BYTES_DEFAULT,
+        // So long that no measurement fills it.
+        _ => 4 << 30,
+    };
+    Wal::options_on(storage).log_bytes(log_bytes)
+}
+
+fn work(workload: Workload) -> Option<Work> {
+    Some(match workload {
+        Workload::Lone | Workload::Group(_) => Work::new(synced),
+        Workload::Tickets => Work::new(tickets),
+        Workload::Nosync => Work::new(nosync),
+        Workload::Recycled => Work::new(recycled),
+        Workload::Replay => Work { prepare: Some(PREPARE_REPLAY), measure: replay },
+        Workload::Rotate(_) => Work::new(rotate),
+        Workload::Delete => Work::new(delete),
+        Workload::Open => Work::prepared("wal", prepare_open, open),
+    })
+}
+
+/// The same appends in a log that is never closed.
+fn still(workload: Workload) -> Option<Work> {
+    matches!(workload, Workload::Rotate(_)).then(|| Work::new(synced))
+}
+
+/// An open log in a directory of its own.
+struct Ours {
+    wal: Wal,
+    counts: Arc<Counts>,
+    before: Count,
+    _directory: TempDir,
+}
+
+impl Ours {
+    fn new(workload: Workload) -> Self {
+        let directory = data::directory();
+        let storage = CountingStorage::new(directory.path());
+        let counts = storage.counts();
+        let recovery = options(workload, Arc::new(storage)).recover();
+        let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
+        let before = counts.get();
+        Self { wal, counts, before, _directory: directory }
+    }
+
+    fn append(&self, payload: &[u8], durability: Durability) -> wal_manager::Appended {
+        self.wal.append_with(record(payload), durability).expect("an append")
+    }
+
+    /// Appends so many bytes of payload that nobody waits for, except that the last one has been handed to the system at the end. Returns how
+    /// many records.
+    fn stream(&self, size: usize, bytes: u64) -> u64 {
+        let payloads = Payloads::new(size);
+        let records = bytes / size as u64;
+        for number in 1..usize::try_from(records).expect("a few million") {
+            self.append(payloads.get(number), Durability::Buffered);
+        }
+        self.append(payloads.get(0), Durability::Written);
+        records
+    }
+
+    /// Every record so far is in a table.
+    fn flushed(&self) {
+        self.wal.mark_flushed(FamilyId::DEFAULT, self.wal.last_seq().expect("records")).expect("a mark");
+    }
+
+    /// With what was counted since the log was opened.
+    fn counted(&self, measured: Measured) -> Measured {
+        counted(self.counts.get().since(self.before), measured)
+    }
+}
+
+fn counted(count: Count, measured: Measured) -> Measured {
+    let Count { writes, syncs, written, reads, read } = count;
+    Measured { writes, syncs, written, reads, read, ..measured }
+}
+
+fn record(payload: &[u8]) -> Record<'_> {
+    Record::new(RecordKind::new(1).expect("a kind of the engine's"), payload)
+}
+
+/// [`Workload::Lone`] and [`Workload::Group`]. After each append the frontier is behind it, which [`Measured::syncs`] confirms.
+fn synced(case: &Case) -> Measured {
+    let ours = Ours::new(if let Workload::Rotate(threads) = case.workload {
+        Workload::Group(threads)
+    } else {
+        case.workload
+    });
+    let append = |payload: &[u8]| {
+        ours.append(payload, Durability::Synced);
+    };
+    // A lone writer is the main thread, as on the raw side.
+    let measured = match case.threads() {
+        1 => load::alone(case, append),
+        _ => load::together(case, |_, payload| append(payload)),
+    };
+    assert_eq!(ours.wal.durable().index.get(), measured.appended, "all of them");
+    ours.counted(measured)
+}
+
+fn tickets(case: &Case) -> Measured {
+    let ours = Ours::new(case.workload);
+    let payloads = Payloads::new(case.size);
+    let mut number = 0;
+    let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
+    let measured = load::alone(case, |_| {
+        for _ in 0..SUBMITTED {
+            if in_flight.len() == IN_FLIGHT {
+                let oldest: wal_manager::Ticket = in_flight.pop_front().expect("there are many");
+                oldest.wait().expect("it is durable");
+            }
+            in_flight.push_back(ours.wal.submit(record(payloads.get(number))).expect("an append"));
+            number += 1;
+        }
+    });
+    for ticket in in_flight {
+        ticket.wait().expect("it is durable");
+    }
+    assert_eq!(ours.wal.durable().index.get(), number as u64, "all of them");
+    ours.counted(measured.in_batches(SUBMITTED as u64))
+}
+
+fn nosync(case: &Case) -> Measured {
+    let mut ours = Ours::new(case.workload);
+    ours.stream(case.size, case.volume(WARM_BYTES));
+    ours.before = ours.counts.get();
+    let measured = load::once(|| ours.stream(case.size, case.volume(NOSYNC_BYTES)));
+    let measured = ours.counted(measured);
+    assert_eq!(measured.syncs, 0, "nothing is synced");
+    measured
+}
+
+/// The fifth log is the first that is measured: by then a log that recycles writes into a file that has been through its hands.
+fn recycled(case: &Case) -> Measured {
+    let mut ours = Ours::new(case.workload);
+    let bytes = case.volume(RECYCLED_BYTES);
+    for _ in 0..4 {
+        // A file longer than what is measured: records have headers.
+        ours.stream(case.size, bytes + bytes / 2);
+        ours.wal.rotate().expect("a new log");
+        ours.flushed();
+    }
+    ours.before = ours.counts.get();
+    let measured = load::once(|| ours.stream(case.size, bytes));
+    ours.counted(measured)
+}
+
+fn prepare_replay(case: &Case) {
+    Directory::build_in(case.prepared(), case.size, case.volume(REPLAY_BYTES));
+}
+
+/// Opens for writing and reads every record, in a directory of links to the same files.
+fn replay(case: &Case) -> Measured {
+    let directory = Directory::at(case.prepared(), case.size);
+    directory.bare_read();
+    let mut counts = None;
+    let halves = directory.recover_with(|path| {
+        let storage = CountingStorage::new(path);
+        counts = Some(storage.counts());
+        options(case.workload, Arc::new(storage))
+    });
+    let (records, seconds) = (directory.records(), halves.total().as_secs_f64());
+    let measured = Measured { records, seconds, appended: records, ..Measured::default() };
+    counted(counts.map_or(Count::default(), |counts| counts.get()), measured)
+}
+
+/// Durable appends, while a log is closed whenever it is full, and another thread flushes and deletes behind.
+fn rotate(case: &Case) -> Measured {
+    let ours = Ours::new(case.workload);
+    let newest = AtomicU64::new(0);
+    let (flush, flushed) = mpsc::channel::<SeqNum>();
+    let measured = thread::scope(|scope| {
+        let ours = &ours;
+        scope.spawn(move || {
+            for seq in flushed {
+                ours.wal.mark_flushed(FamilyId::DEFAULT, seq).expect("a mark");
+            }
+        });
+        let measured = load::together(case, |_, payload| {
+            let appended = ours.append(payload, Durability::Synced);
+            let log = appended.position.log.get();
+            // The first record that is seen in a log: those before it that are not in older logs do no harm.
+            let before = appended.seqs.first().get() - 1;
+            if newest.fetch_max(log, Ordering::Relaxed) < log && before > 0 {
+                flush.send(SeqNum::new(before)).expect("the thread that deletes");
+            }
+        });
+        drop(flush);
+        measured
+    });
+    let logs = newest.load(Ordering::Relaxed);
+    let full = measured.appended * case.size as u64 / SMALL_LOG_BYTES;
+    assert!(logs > full, "{full} logs are full, and {logs} were begun");
+    assert!(ours.wal.logs().len() < 4, "and deletes");
+    ours.counted(measured)
+}
+
+fn delete(case: &Case) -> Measured {
+    let ours = Ours::new(case.workload);
+    let mut took: Vec<Duration> = Vec::new();
+    for _ in 0..DELETE_ROUNDS {
+        for _ in 0..DELETED_LOGS {
+            ours.stream(case.size, case.volume(SMALL_LOG_BYTES));
+            ours.wal.rotate().expect("a new log");
+        }
+        let last = ours.wal.last_seq().expect("records");
+        // The log that holds the newest durable record stays.
+        ours.append(&[7], Durability::Synced);
+        let (round, deletion) = time(|| ours.wal.mark_flushed(FamilyId::DEFAULT, last));
+        assert_eq!(deletion.expect("a mark").deleted.len(), DELETED_LOGS, "all of them");
+        took.push(round);
+    }
+    let records = (DELETED_LOGS * DELETE_ROUNDS) as u64;
+    let seconds = took.iter().sum::<Duration>().as_secs_f64();
+    Measured { records, seconds, appended: records, ..Measured::default() }.latencies(took)
+}
+
+/// As many logs as the case's size says, all flushed; but somebody holds their files, so that they cannot be deleted.
+fn prepare_open(case: &Case) {
+    let storage = CountingStorage::new(case.prepared());
+    storage.counts().keep_files();
+    let recovery = options(case.workload, Arc::new(storage)).recover();
+    let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
+    let payload = [7; 1024];
+    for log in 1..=case.size {
+        for _ in 0..OPEN_RECORDS {
+            wal.append_with(record(&payload), Durability::Buffered).expect("an append");
+        }
+        if log < case.size {
+            wal.rotate().expect("a new log");
+        }
+    }
+    wal.sync().expect("a sync");
+    wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().expect("records")).expect("a mark");
+    wal.close().expect("a clean end");
+}
+
+/// Opens a copy of it.
+fn open(case: &Case) -> Measured {
+    let directory = data::directory();
+    for entry in fs::read_dir(case.prepared()).expect("a directory") {
+        let from = entry.expect("an entry").path();
+        fs::copy(&from, directory.path().join(from.file_name().expect("a name"))).expect("a copy");
+    }
+    let storage = CountingStorage::new(directory.path());
+    let counts = storage.counts();
+    counts.keep_files();
+    let measured = load::once(|| {
+        let recovery = options(case.workload, Arc::new(storage)).recover().expect("it was closed cleanly");
+        assert_eq!(recovery.records().count(), 0, "nothing to replay");
+        case.size as u64
+    });
+    counted(counts.get(), measured)
+}
