@@ -487,7 +487,7 @@ impl Life {
                 self.disk.crash_after(after);
             }
             // Every other time: a strict open reads everything, a default one nothing until its records are handed out.
-            let strict = self.clean && self.model.last() % 2 == 0;
+            let strict = self.clean && self.model.last().is_multiple_of(2);
             let mode = if strict { RecoveryMode::Strict } else { RecoveryMode::Default };
             let failure = match options(&self.disk).mode(mode).recover() {
                 Ok(recovery) => match recovery.records().collect::<Result<Vec<_>, _>>() {

@@ -8,7 +8,6 @@
 //! (as the seed, so they cost no bytes), the length, the type and the payload. A chunk that was recycled, copied, swapped or
 //! misplaced fails just as a flipped bit does, and a length is trusted only after the check.
 
-use crate::small_crc;
 use crate::{BLOCK_BYTES, LogNumber, WalId};
 
 /// Length of a chunk's header in bytes.
@@ -131,8 +130,8 @@ impl LogSeed {
         {
             return self.checksum(offset, type_byte, payload);
         }
-        let mut hasher =
-            crc32fast::Hasher::new_with_initial(small_crc::extend(self.state, offset.to_le_bytes()));
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
+        hasher.update(&offset.to_le_bytes());
         hasher.update(framed);
         hasher.finalize()
     }
@@ -250,7 +249,7 @@ impl Digest {
         if !kind.in_digest() {
             return self;
         }
-        Self(small_crc::extend(self.0, crc.to_le_bytes()))
+        self.with_checksums(&crc.to_le_bytes())
     }
 
     /// The digest with more chunks, all of them of a type that it covers, by their checksums, four bytes each: once for many chunks is

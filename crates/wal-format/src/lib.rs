@@ -41,7 +41,6 @@ mod fields;
 pub mod header;
 mod ids;
 pub mod record;
-mod small_crc;
 mod varint;
 
 pub use batch::{BatchError, BatchOps, Op, WriteBatch};

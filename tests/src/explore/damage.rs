@@ -148,7 +148,11 @@ pub fn rotten_slot(disk: &SimStorage, model: &Model) -> Result<(), (String, Stri
         let recovered = options(&disk)
             .recover()
             .map_err(|error| format!("CK3: the other slot does not do: {error}"))
-            .and_then(|recovery| hand_out(&recovery, &mut model.clone()));
+            .and_then(|recovery| {
+                let records = recovery.records().collect::<Result<Vec<_>, _>>();
+                let records = records.map_err(|error| format!("recovered, and cannot be read: {error}"))?;
+                model.clone().recovered(&records, recovery.report().next_index.get())
+            });
         recovered.map_err(|broken| (damage.to_string(), broken))?;
     }
     Ok(())
