@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wal_io::sim::SimStorage;
 use wal_manager::{FamilyId, Record, RecordKind, Wal};
+use wal_tests::explore::script::Call;
 use wal_tests::explore::{Bounds, Generation, explore, script};
 
 /// One without damage after its scripts.
@@ -15,12 +16,13 @@ fn generation(states: usize, calls: usize, failing_calls: Option<usize>, damaged
 
 #[test]
 fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_keeps_the_protocol() {
-    let scale: f64 =
-        std::env::var("EXPLORE").map_or(0.02, |scale| scale.parse().expect("EXPLORE is a number"));
+    let scale = scale();
     let times = |states: f64| (states * scale) as usize;
     // CK7 and RC7 need four calls: two rotations, or a second log with two groups.
     let damaged_calls = if scale < 0.03 { 2 } else { 4 };
     let bounds = Bounds {
+        calls: &Call::PLAIN,
+        ahead: false,
         threads: 2,
         generations: vec![
             Generation { damaged_calls, ..generation(1, 4, Some(3), 0) },
@@ -29,10 +31,38 @@ fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_
             generation(times(12000.0), 0, None, 0),
         ],
     };
-    match explore(&bounds) {
+    explored(&bounds);
+}
+
+fn explored(bounds: &Bounds) {
+    match explore(bounds) {
         Ok(totals) => println!("{totals:?}"),
         Err(counterexample) => panic!("\n{counterexample}"),
     }
+}
+
+/// The same where the next log is made ahead, of a new file or of a deleted log, and filled. Fewer calls: to fill a file leaves many sectors pending.
+#[test]
+fn r6_r7_v19_f10_short_lives_of_logs_that_are_made_ahead_and_used_again() {
+    let scale = scale();
+    let times = |states: f64| (states * scale) as usize;
+    explored(&Bounds {
+        calls: &Call::AHEAD,
+        ahead: true,
+        threads: 2,
+        generations: vec![
+            Generation {
+                damaged_calls: if scale < 0.03 { 2 } else { 4 },
+                ..generation(1, 4, Some(if scale < 0.03 { 2 } else { 3 }), 0)
+            },
+            generation(times(1000.0), 2, Some(1), times(1000.0)),
+            generation(times(2000.0), 0, None, 0),
+        ],
+    });
+}
+
+fn scale() -> f64 {
+    std::env::var("EXPLORE").map_or(0.02, |scale| scale.parse().expect("EXPLORE is a number"))
 }
 
 /// RD1: whatever a writer does while a reader without the lock is between any two of its operations, the reader sees no damage and no hole.

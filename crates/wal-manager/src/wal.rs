@@ -299,7 +299,7 @@ impl Wal {
         while let Some(work) = self.inner.housekeeper.take() {
             self.inner.do_work(work)?;
         }
-        Ok(())
+        self.inner.prepare_ahead()
     }
 
     /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.

@@ -33,6 +33,10 @@ pub struct Bounds {
     pub generations: Vec<Generation>,
     /// Threads that explore.
     pub threads: usize,
+    /// What scripts are made of.
+    pub calls: &'static [Call],
+    /// Whether files are filled before they are used, and used again.
+    pub ahead: bool,
 }
 
 /// How far the states after a certain number of crashes are lived on.
@@ -208,8 +212,9 @@ impl Search<'_> {
         if at >= generation.states {
             return Ok(());
         }
-        for calls in scripts(generation.calls) {
-            let plan = Plan { calls: &calls, record: true, fail: None, garbage: false };
+        for calls in scripts(self.bounds.calls, generation.calls) {
+            let plan =
+                Plan { calls: &calls, record: true, fail: None, garbage: false, ahead: self.bounds.ahead };
             let life = self.lead(node, plan)?;
             self.cut(node, plan, &life.moments, found)?;
             if let (true, Some(end)) = (calls.len() <= generation.damaged_calls, life.moments.last()) {
@@ -323,19 +328,19 @@ fn check(disk: &SimStorage, model: &Model, written: u64) -> Result<(), String> {
 }
 
 fn recover(disk: &SimStorage, mut model: Model) -> Result<(), String> {
-    script::open(disk, &mut model)?
+    script::open(script::options(disk), &mut model)?
         .map(drop)
         .map_err(|error| format!("L: the disk is sound, and recovery fails: {error}"))
 }
 
 /// Every script of at most `longest` calls that makes sense: nothing follows a close.
-fn scripts(longest: usize) -> Vec<Vec<Call>> {
+fn scripts(of: &[Call], longest: usize) -> Vec<Vec<Call>> {
     let mut all = vec![Vec::new()];
     let mut last = all.clone();
     for _ in 0..longest {
         let longer = last.iter().filter(|calls: &&Vec<Call>| calls.last() != Some(&Call::Close));
         last = longer
-            .flat_map(|calls| Call::ALL.map(|call| calls.iter().copied().chain([call]).collect()))
+            .flat_map(|calls| of.iter().map(|call| calls.iter().chain([call]).copied().collect()))
             .collect();
         all.extend(last.iter().cloned());
     }

@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use wal_io::probe::Way;
 use wal_io::sim::{Fault, Pending, SimStorage};
-use wal_manager::{Clock, Durability, Error, ErrorKind, Options, Record, RecordKind, SeqNum, Wal, WalId};
+use wal_manager::{
+    Clock, Durability, Error, ErrorKind, LOG_BYTES_MIN, Options, Record, RecordKind, SeqNum, Wal, WalId,
+};
 
 use super::lock;
 use super::model::{FAMILIES, Model, families, not_damage, payload};
@@ -29,13 +32,15 @@ pub enum Call {
     FlushOne,
     /// Mark both families flushed.
     FlushAll,
+    /// Make the next log ahead.
+    Housekeep,
     /// Close; nothing follows.
     Close,
 }
 
 impl Call {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
+    /// Those of a log whose files grow and are made when they are needed.
+    pub const PLAIN: [Self; 8] = [
         Self::Buffer,
         Self::Write,
         Self::Append,
@@ -45,6 +50,10 @@ impl Call {
         Self::FlushAll,
         Self::Close,
     ];
+
+    /// Those of a log whose files are filled, made ahead, and used again.
+    pub const AHEAD: [Self; 6] =
+        [Self::Buffer, Self::Append, Self::Rotate, Self::FlushAll, Self::Housekeep, Self::Close];
 }
 
 impl fmt::Display for Call {
@@ -57,6 +66,7 @@ impl fmt::Display for Call {
             Self::Rotate => "rotate",
             Self::FlushOne => "flushed one family",
             Self::FlushAll => "flushed both families",
+            Self::Housekeep => "make the next log",
             Self::Close => "close",
         })
     }
@@ -93,6 +103,8 @@ pub struct Plan<'a> {
     pub fail: Option<u64>,
     /// Whether the sectors that a failing sync was to make durable hold garbage afterwards.
     pub garbage: bool,
+    /// Whether files are filled before they are used, and used again.
+    pub ahead: bool,
 }
 
 /// What the hook of the disk sees and changes.
@@ -168,12 +180,17 @@ pub fn options(disk: &SimStorage) -> Options {
     options.clock(Arc::new(Still)).idle_promise(None)
 }
 
+/// The same, with files that are filled before they are used, and used again.
+fn options_ahead(disk: &SimStorage) -> Options {
+    options(disk).log_bytes(LOG_BYTES_MIN).way(Way::Filled).recycle(1)
+}
+
 /// Opens the disk, which is used up, and replays; the model learns what was handed out.
 ///
 /// # Errors
 /// A rule was broken. The inner error is the log's own, of a recovery that failed for a reason that it may fail for.
-pub fn open(disk: &SimStorage, model: &mut Model) -> Result<Result<Wal, Error>, String> {
-    let recovery = match options(disk).recover() {
+pub fn open(options: Options, model: &mut Model) -> Result<Result<Wal, Error>, String> {
+    let recovery = match options.recover() {
         Ok(recovery) => recovery,
         Err(error) => return not_damage(&error).map(|()| Err(error)),
     };
@@ -222,7 +239,8 @@ pub fn lead(disk: &SimStorage, model: &Model, plan: Plan<'_>) -> Result<Life, St
 
 fn live(disk: &SimStorage, watch: &Watch, plan: Plan<'_>) -> Result<(), String> {
     let mut model = watch.model().clone();
-    let opened = open(disk, &mut model)?;
+    let options = if plan.ahead { options_ahead(disk) } else { options(disk) };
+    let opened = open(options, &mut model)?;
     let wal = match opened {
         Ok(wal) => wal,
         Err(_) if plan.fail.is_some() && plan.calls.is_empty() => return Ok(()),
@@ -249,7 +267,7 @@ fn after(wal: &Wal, watch: &Watch, plan: Plan<'_>, made: Result<(), Error>) -> R
         return Ok(());
     }
     let poisoned = made.as_ref().is_err_and(|error| error.kind() == ErrorKind::Poisoned);
-    if let (Err(_), false, Some(Call::Rotate | Call::FlushOne | Call::FlushAll)) =
+    if let (Err(_), false, Some(Call::Rotate | Call::FlushOne | Call::FlushAll | Call::Housekeep)) =
         (&made, poisoned, plan.calls.last())
     {
         // It may be tried again.
@@ -320,6 +338,7 @@ fn make(wal: &Wal, watch: &Watch, call: Call) -> Result<Result<(), Error>, Strin
                 model.used_seq = model.used_seq.max(newest.get());
             }));
         }
+        Call::Housekeep => return Ok(wal.housekeep()),
         Call::Close => {
             let closed = wal.close();
             return Ok(closed.map(|()| {
