@@ -443,7 +443,7 @@ fn t5_s15_a_synced_append_is_one_write_and_one_sync_for_the_kernel_and_nothing_e
     let calls: Vec<(&str, usize)> = more.iter().map(|(name, (calls, _))| (*name, *calls)).collect();
     assert_eq!(calls, [("fdatasync", 100), ("pwrite64", 100)], "a hundred records more");
     let bytes = more["pwrite64"].1;
-    assert!((100 * 100..=100 * 144).contains(&bytes), "{bytes} bytes for a hundred records of 100");
+    assert!((100 * 100..=100 * 160).contains(&bytes), "{bytes} bytes for a hundred records of 100");
 }
 
 #[test]
