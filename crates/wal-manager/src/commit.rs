@@ -176,7 +176,7 @@ impl Commit {
     }
 
     /// Wakes who waits for something that happens seldom.
-    fn tell_blocked(&self, state: &State) {
+    pub(crate) fn tell_blocked(&self, state: &State) {
         if state.blocked > 0 {
             self.changed.notify_all();
         }
