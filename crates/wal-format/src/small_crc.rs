@@ -3,7 +3,11 @@
 
 /// Tables for eight bytes at once: `TABLES[n]` is what a byte with `n` zero bytes behind it adds.
 const TABLES: [[u32; 256]; 8] = {
-    #[allow(clippy::indexing_slicing, reason = "constants: out of range does not compile")]
+    #[allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "constants: out of range does not compile, and a byte fits"
+    )]
     const fn tables() -> [[u32; 256]; 8] {
         const POLYNOMIAL: u32 = 0xedb8_8320;
         let mut tables = [[0; 256]; 8];
