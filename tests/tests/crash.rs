@@ -65,7 +65,9 @@ impl Life {
                 self.disk.crash_after(operations);
                 self.say(format!("recovery that may use {operations} operations"));
             }
-            let options = Wal::options_on(Arc::new(self.disk.clone())).wal_id(WalId::from_bytes([7; 16]));
+            let options = Wal::options_on(Arc::new(self.disk.clone()))
+                .wal_id(WalId::from_bytes([7; 16]))
+                .idle_promise(None);
             match options.log_bytes(64 << 10).recover() {
                 Ok(recovery) => {
                     let records: Result<Vec<_>, _> = recovery.records().collect();

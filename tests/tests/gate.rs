@@ -53,7 +53,18 @@ const LAYERS: &[Layer] = &[
     Layer { filter: "t7", environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
     layer("format", &["format", "format_decoders", "format_golden", "format_hostile"]),
     layer("recovery", &["recovery", "faults_disk", "mended"]),
-    layer("life cycle", &["lifecycle_append", "lifecycle_deletion", "lifecycle_rotation", "lifecycle_sync"]),
+    layer(
+        "life cycle",
+        &[
+            "lifecycle_append",
+            "lifecycle_deletion",
+            "lifecycle_resume",
+            "lifecycle_rotation",
+            "lifecycle_sync",
+            "lifecycle_tickets",
+            "lifecycle_timers",
+        ],
+    ),
     layer("fuzz smoke", &["fuzz_smoke"]),
     Layer {
         package: "wal-interleavings",

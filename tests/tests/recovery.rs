@@ -11,7 +11,7 @@ use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, Index, LogNumber, LogVerdict, Reason, Record, RecordKind,
-    RecoveredRecord, RecoveryMode, RecoveryReport, SeqNum, Verdict, Wal, WalId,
+    RecoveredRecord, RecoveryMode, RecoveryReport, SYNC_BYTES_MAX, SeqNum, Verdict, Wal, WalId,
 };
 use wal_tests::logs::{LogBuilder, WAL_ID, pattern};
 use wal_tests::naive;
@@ -146,6 +146,8 @@ fn p1_the_promise_is_exactly_what_the_last_sync_covered() {
     for (round, group_max) in [1_u64, 2, 5, 17, 64].into_iter().enumerate() {
         let disk = SimStorage::new();
         let options = Wal::options_on(Arc::new(disk.clone())).wal_id(WAL_ID).log_bytes(1 << 30);
+        // Only the syncs of this test, so that it knows all of them.
+        let options = options.sync_bytes(SYNC_BYTES_MAX).idle_promise(None);
         let (wal, _) = options.recover().unwrap().finish_without_replay().unwrap();
         let mut seed = round as u64 + 1;
         let mut random = |limit: u64| {

@@ -261,7 +261,10 @@ impl Commit {
             }
         });
         if !started {
-            self.lock().threadless = true;
+            let mut state = self.lock();
+            state.threadless = true;
+            // Whoever waits for it does without.
+            self.tell_blocked(&state);
         }
         started
     }

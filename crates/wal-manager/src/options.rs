@@ -177,7 +177,7 @@ impl Options {
         self
     }
 
-    /// When nothing was appended for this long, a thread of the log writes the proof of the last group, once. Until then a fault in that group,
+    /// When nothing was appended for this long, at the latest for twice as long, a thread of the log writes the proof of the last group, once. Until then a fault in that group,
     /// after the disk confirmed it, cannot be told from a crash. `None`: the proof waits for the next group, or for
     /// [`Wal::close`](crate::Wal::close). Default [`IDLE_PROMISE_DEFAULT`].
     pub fn idle_promise(mut self, after: impl Into<Option<Duration>>) -> Self {

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use tracing::{info, warn};
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
-use wal_format::{BLOCK_BYTES, FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
+use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::clock::micros;
@@ -22,6 +22,9 @@ use crate::record::Position;
 use crate::state::ActiveLog;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
+
+/// A deleted log is overwritten with zeros in pieces of this size: 1 MiB, as large as writes get faster.
+const WIPE_BYTES: usize = 1 << 20;
 
 /// A log that was closed by a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,6 +236,7 @@ impl Inner {
 
     /// Makes a deleted log the file `name`; `None` if it has another name too, which would see the bytes change.
     fn reuse(&self, old: &str, name: &str) -> Result<Option<Arc<dyn Sink>>> {
+        let length = self.storage.open_source(old)?.length()?;
         // R3. Nobody else writes here, so what is looked at first stays so.
         match self.storage.open_source(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -244,9 +248,15 @@ impl Inner {
             self.storage.unlink(old)?;
             return Ok(None);
         }
-        // ORDER: RC6, RC7. The old header is gone, durably, before the file has its new name; every other chunk is bound to the old number.
+        // ORDER: RC6, RC7. The old bytes are gone, durably, before the file has its new name. All of them: behind a seal there are only zeros.
         if !seeded_bug!(ReusedNotWiped) {
-            sink.write_at(0, &[0; BLOCK_BYTES])?;
+            let zeros = vec![0; WIPE_BYTES];
+            let mut at = 0;
+            while let Some(left) = length.checked_sub(at).filter(|left| *left > 0) {
+                let piece = usize::try_from(left).map_or(WIPE_BYTES, |left| left.min(WIPE_BYTES));
+                sink.write_at(at, zeros.get(..piece).unwrap_or(&zeros))?;
+                at = at.saturating_add(piece as u64);
+            }
             sink.sync_all()?;
         }
         self.storage.rename(old, name)?;

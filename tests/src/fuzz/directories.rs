@@ -28,7 +28,11 @@ impl Clock for Stopped {
 }
 
 fn options(disk: &SimStorage) -> Options {
-    Wal::options_on(Arc::new(disk.clone())).wal_id(WAL_ID).clock(Arc::new(Stopped)).log_bytes(life::SMALL)
+    Wal::options_on(Arc::new(disk.clone()))
+        .wal_id(WAL_ID)
+        .clock(Arc::new(Stopped))
+        .log_bytes(life::SMALL)
+        .idle_promise(None)
 }
 
 fn append(wal: &Wal, number: usize, length: usize, level: Durability) {

@@ -188,8 +188,12 @@ type Opened = (Vec<RecoveredRecord>, Verdict);
 
 fn recover(files: &Files, mode: RecoveryMode) -> Result<Opened, Error> {
     let storage = MemStorage::from_files(files.clone());
-    let options =
-        || Wal::options_on(Arc::new(storage.clone())).clock(Arc::new(Stopped)).log_bytes(life::SMALL);
+    let options = || {
+        Wal::options_on(Arc::new(storage.clone()))
+            .clock(Arc::new(Stopped))
+            .log_bytes(life::SMALL)
+            .idle_promise(None)
+    };
     // A directory that was closed cleanly is read only when its records are handed out.
     let opened = options().mode(mode).recover().and_then(|recovery| {
         let records = recovery.records().collect::<Result<Vec<_>, _>>()?;
