@@ -160,7 +160,9 @@ fn x1_a_second_open_in_the_same_process_is_locked_until_the_first_is_closed_or_d
 #[test]
 fn x1_readers_need_no_lock_and_do_not_disturb_the_writer() {
     let dir = tempfile::tempdir().unwrap();
-    let wal = open_dir(dir.path());
+    // Nothing of its own accord, so that whatever changes is the reader's doing.
+    let options = Wal::options(dir.path()).idle_promise(None).background(false);
+    let (wal, ..) = reopen(options);
     for number in 0..20 {
         wal.append(record(&payload(number, 3_000))).unwrap();
         let before = snapshot(dir.path());

@@ -28,7 +28,7 @@ use crate::background::{Background, Policies};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gather;
-use crate::housekeeping::PREPARE_BYTES;
+use crate::housekeeping::PREPARE_PART;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
 use crate::state::{Group, InFlight, State};
@@ -472,7 +472,8 @@ impl Commit {
                 (state.written, state.written_digest) = (target, digest);
                 if sync || seeded_bug!(AckWithoutSync) {
                     state.advance(target, digest);
-                    if !state.next_wanted && (state.rotated || target.offset >= PREPARE_BYTES) {
+                    if !state.next_wanted && (state.rotated || target.offset >= self.log_bytes / PREPARE_PART)
+                    {
                         state.next_wanted = true;
                         self.next_wanted.store(true, Ordering::Relaxed);
                     }

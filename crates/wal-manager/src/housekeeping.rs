@@ -15,9 +15,9 @@ use crate::state::ActiveLog;
 use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
 use crate::wal::Inner;
 
-/// Bytes in a log before the next one is made, unless the engine rotates by itself: 64 KiB. A log that is opened for a handful of records never
-/// pays for it.
-pub(crate) const PREPARE_BYTES: u64 = 64 << 10;
+/// The next log is made when the active one is full to one part in so many, unless the engine rotates by itself: so a log that is opened for a
+/// handful of records never pays for it, and a log that fills up has the rest of its length for it.
+pub(crate) const PREPARE_PART: u64 = 16;
 
 /// A log that was closed and waits for its seal, with the index after its last record.
 pub(crate) type Closed = (ActiveLog, Index);
