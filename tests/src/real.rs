@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
+use wal_io::probe::Way;
 use wal_manager::{Durability, Wal};
 
 use crate::life::{record, reopen};
@@ -103,7 +104,8 @@ pub fn input(lines: &[Vec<u8>]) -> Vec<u8> {
 /// Makes a directory as a killed writer leaves it: two logs that are sealed and one that is not, whose last record nothing
 /// proves. Returns what it holds.
 pub fn prepare(dir: &Path) -> Held {
-    let (wal, ..) = reopen(Wal::options(dir));
+    // The same files each time.
+    let (wal, ..) = reopen(Wal::options(dir).background(false).way(Way::Append));
     let mut held = Held::new();
     let mut append = |wal: &Wal, level| {
         let payload = format!("prepared {} {:.<60}", held.len(), "").into_bytes();

@@ -464,7 +464,7 @@ fn f70_what_stands_under_a_logs_name_is_opened_only_if_it_is_a_regular_file() {
         }
         // Where the next log is to be made.
         let (outer, dir, held) = prepared();
-        let (wal, ..) = reopen(Wal::options(&dir));
+        let (wal, ..) = reopen(Wal::options(&dir).background(false));
         wal.append(record(b"in the open log")).unwrap();
         let next = format!("{:06}.wal", wal.logs().last().unwrap().log.get() + 1);
         place(&dir, &next);

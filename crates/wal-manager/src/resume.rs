@@ -54,7 +54,7 @@ impl Inner {
         let highest = self.checkpoint.content().highest.max(active);
         let log = highest.next().ok_or(Error::Exhausted("log"))?;
         let name = names::log_name(log);
-        let sink = self.make_blank(&name, &mut next.half_made)?;
+        let sink = self.make_blank(&name, 0, &mut next.half_made)?;
         // Until the end of this, nobody needs the file; after a failure nobody ever does.
         next.abandoned.push(name);
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it.

@@ -26,6 +26,9 @@ use crate::wal::Inner;
 /// A deleted log is overwritten with zeros in pieces of this size: 1 MiB, as large as writes get faster.
 const WIPE_BYTES: usize = 1 << 20;
 
+/// Files are filled in multiples of this: 1 MiB.
+const FILL_STEP_BYTES: u64 = 1 << 20;
+
 /// A log that was closed by a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -54,6 +57,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Next {
     /// Made, and CHECKPOINT knows it: a rotation takes it at once.
     pub(crate) ready: Option<Prepared>,
+    /// How long the next log is likely to become: as long as the one before if the engine rotates, and otherwise as long as logs may be.
+    likely: Option<u64>,
     /// Made, but CHECKPOINT does not surely know it.
     pub(crate) prepared: Option<Prepared>,
     /// A file that was created and could not be made durable: it is empty, and is removed before its number is used.
@@ -74,12 +79,13 @@ impl Inner {
         let mut next = self.rotation.lock();
         let state = self.commit.lock();
         state.check()?;
-        let (active, empty) = (state.active.log, state.active.records == 0);
+        let (active, empty, bytes) = (state.active.log, state.active.records == 0, state.accepted.offset);
         drop(state);
         if empty || only.is_some_and(|only| only != active) {
             // There is nothing to rotate away from, or somebody else has rotated in the meantime.
             return Ok(None);
         }
+        next.likely = only.is_none().then(|| bytes.next_multiple_of(FILL_STEP_BYTES));
         let done = self.rotate_from(active, &mut next);
         if let Err(error) = &done {
             self.metrics.rotation_failures.increment(1);
@@ -179,7 +185,8 @@ impl Inner {
             None => {
                 // INVARIANT: R5. Higher than every number that ever held a byte: recovery and rotation only count up.
                 let log = active.next().ok_or(Error::Exhausted("log"))?;
-                Prepared { log, sink: self.make_blank(&names::log_name(log), &mut slot.half_made)? }
+                let length = slot.likely.unwrap_or(self.log_bytes).min(self.log_bytes);
+                Prepared { log, sink: self.make_blank(&names::log_name(log), length, &mut slot.half_made)? }
             }
         };
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
@@ -191,9 +198,14 @@ impl Inner {
         Ok(next)
     }
 
-    /// A file without a log in it: a deleted log's, or a new one. As long as a log where files are filled before they are used, so that a full disk
-    /// is met here, before a record is accepted.
-    pub(crate) fn make_blank(&self, name: &str, half_made: &mut Option<String>) -> Result<Arc<dyn Sink>> {
+    /// A file without a log in it: a deleted log's, or a new one. At least `length` bytes long where files are filled before they are used, so that
+    /// a full disk is met here, before a record is accepted.
+    pub(crate) fn make_blank(
+        &self,
+        name: &str,
+        length: u64,
+        half_made: &mut Option<String>,
+    ) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
             match self.storage.unlink(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
@@ -223,7 +235,7 @@ impl Inner {
             }
         };
         if self.files.way.fills() {
-            sink.fill(self.log_bytes)?;
+            sink.fill(length)?;
         }
         // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
         sink.sync_all()?;
