@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
+use wal_io::probe::Way;
 use wal_io::sim::{Fault, SimStorage};
 use wal_manager::{Durability, ErrorKind, FamilyId, Wal};
 use wal_tests::life::{self, record};
@@ -192,6 +193,40 @@ fn t6_r3_r4_i3_a_rotation() {
     life.phase("append more: a rotation, and then the append", &durable, |_| {
         append(&wal, &[9; 600], Durability::Synced);
     });
+    life.compare();
+}
+
+#[test]
+fn t6_r7_r6_s15_a_rotation_to_a_log_that_was_made_ahead() {
+    let mut life = Life::new("ahead", "The next log is made ahead, filled, and then of a deleted log.");
+    let options = life::options(&life.disk).log_bytes(life::SMALL).way(Way::Filled).recycle(1);
+    let (wal, ..) = life::reopen(options);
+    let ahead = [ROTATION[1], ROTATION[2], UPDATE[0], ROTATION[4]];
+    let deletion = [UPDATE[0], UPDATE[1], "G5: the name is gone for good"];
+    append(&wal, b"in the first log", Durability::Synced);
+    life.phase("housekeeping: the next log", &ahead, |_| wal.housekeep().unwrap());
+    let switch = [ROTATION[5], "S5: acknowledged means durable"];
+    life.phase("append, synced: the first log grows, so the filled one is used from now on", &switch, |_| {
+        append(&wal, b"in the second log", Durability::Synced);
+    });
+    life.phase("housekeeping: the next log", &ahead, |_| wal.housekeep().unwrap());
+    life.phase(
+        "rotate: nothing but the seal, for which nobody waits with a background",
+        &[ROTATION[5]],
+        |_| {
+            wal.rotate().unwrap().unwrap();
+        },
+    );
+    life.phase("append, synced", &["S5: acknowledged means durable"], |_| {
+        append(&wal, b"in the third log", Durability::Synced);
+    });
+    life.phase("mark: two logs are not needed, of which one is kept", &deletion, |_| {
+        let through = wal.last_seq().unwrap();
+        assert_eq!(wal.mark_flushed(FamilyId::DEFAULT, through).unwrap().deleted.len(), 2);
+    });
+    let wiped = "RC6: the old bytes are gone before the file has its new name";
+    let again: Vec<&str> = [wiped].into_iter().chain(ahead).collect();
+    life.phase("housekeeping: the next log, of the first one", &again, |_| wal.housekeep().unwrap());
     life.compare();
 }
 

@@ -87,6 +87,15 @@ pub enum Error {
         /// The one right name.
         expected: String,
     },
+    /// A log was deleted by its writer while it was read without the lock, and its file may hold something else by now. What was handed out is
+    /// right; look again for what is left.
+    #[error("log {wanted} was deleted while it was read; the oldest that is left is {oldest}: look again")]
+    Gap {
+        /// The log that was being read.
+        wanted: LogNumber,
+        /// The oldest one that is left.
+        oldest: LogNumber,
+    },
     /// A log is not any more what it was a moment ago: it was damaged, or deleted by its writer, while it was read.
     #[error("log {log} changed at byte {offset} while it was read ({reason}): look again")]
     ChangedWhileReading {
@@ -203,6 +212,8 @@ pub enum ErrorKind {
     Io,
     /// There is no such directory.
     NotFound,
+    /// What was to be read was deleted meanwhile; look again.
+    Gap,
     /// Somebody else has it open; wait or close that one.
     Locked,
     /// Acknowledged bytes are damaged, missing or foreign; a person must decide.
@@ -223,6 +234,7 @@ impl Error {
         match self {
             Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Io(_) | Self::Restless { .. } | Self::Thread { .. } => ErrorKind::Io,
+            Self::Gap { .. } => ErrorKind::Gap,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Damaged(_)
             | Self::NotClean(_)

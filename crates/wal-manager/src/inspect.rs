@@ -27,6 +27,7 @@ const ATTEMPTS_MAX: usize = 8;
 /// ([`RecoveredRecord::proven`](crate::RecoveredRecord::proven)).
 #[derive(Debug)]
 pub struct Inspection {
+    storage: Arc<dyn Storage>,
     report: RecoveryReport,
     checkpoint: Checkpoint,
     stream: Stream,
@@ -44,7 +45,7 @@ impl Inspection {
         let proven_below =
             if seeded_bug!(UnprovenCalledProven) { plan.next_index } else { plan.proven.next_index };
         let stream = stream(&*storage, options, &checkpoint, &plan)?;
-        Ok(Self { report, checkpoint, stream, proven_below, refusal: plan.refusal })
+        Ok(Self { storage, report, checkpoint, stream, proven_below, refusal: plan.refusal })
     }
 
     /// What was found. Nothing is done about it.
@@ -59,6 +60,7 @@ impl Inspection {
         let told = matches!(self.report.mode, RecoveryMode::Strict | RecoveryMode::Default);
         let error = (damaged && told).then(|| Error::Damaged(Arc::new(self.report.clone())));
         Records::new(self.stream.clone(), None, self.proven_below, None)
+            .shared(&self.storage)
             .then_error(self.refusal.clone().or(error))
     }
 

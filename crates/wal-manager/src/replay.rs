@@ -9,7 +9,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use wal_format::record::Families;
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
+use wal_io::Storage;
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::read::FoundRecord;
 use crate::recovery::stream::{Next, Reading, Stream};
@@ -106,6 +108,8 @@ pub struct Records {
     replayed: Option<Arc<Replayed>>,
     /// Asked when something is not as it was said to be.
     judge: Option<Unread>,
+    /// Where a reader without the lock looks again before it says that a log has changed.
+    shared: Option<Arc<dyn Storage>>,
     /// What stands behind the last record.
     last_error: Option<Error>,
     ended: bool,
@@ -124,6 +128,7 @@ impl Records {
             proven_below,
             replayed,
             judge: None,
+            shared: None,
             last_error: None,
             ended: false,
         }
@@ -133,6 +138,19 @@ impl Records {
     pub(crate) fn judged_by(mut self, judge: Option<Unread>) -> Self {
         self.judge = judge;
         self
+    }
+
+    /// Of a directory whose writer may go on meanwhile.
+    pub(crate) fn shared(mut self, storage: &Arc<dyn Storage>) -> Self {
+        self.shared = Some(Arc::clone(storage));
+        self
+    }
+
+    /// RD1: whether the log was deleted while it was read.
+    fn gap(&self, wanted: LogNumber) -> Option<Error> {
+        let loaded = checkpoint::load(&**self.shared.as_ref()?).ok()??;
+        let oldest = loaded.content.lowest;
+        (wanted < oldest && !seeded_bug!(GapIsDamage)).then_some(Error::Gap { wanted, oldest })
     }
 
     /// Ends with this error instead of nothing.
@@ -198,7 +216,8 @@ impl Records {
                 Ok(Next::Record(_, found)) if self.is_flushed(found.head.seqs.last()) => continue,
                 Ok(Next::Record(log, found)) => return Some(Ok(self.record(log, found))),
                 Ok(Next::Changed(log, offset, reason)) => {
-                    let error = Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
+                    let changed = || Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
+                    let error = self.gap(log).unwrap_or_else(changed);
                     Some(Err(self.judge.as_ref().map_or(error.clone(), |judge| judge.verdict(error))))
                 }
                 Ok(Next::End) => {

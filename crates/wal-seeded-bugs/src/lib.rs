@@ -189,6 +189,8 @@ bugs! {
     // Readers without the lock.
     /// A reader does not look twice before it reports damage or a log that is missing.
     NoSecondLook "RD1",
+    /// A reader calls a log damaged that was deleted, and used again, while it read.
+    GapIsDamage "RD1",
     /// A reader calls proven what only the cache shows.
     UnprovenCalledProven "RD2",
     // The format.

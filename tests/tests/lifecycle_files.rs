@@ -1,0 +1,190 @@
+//! Files that are made ahead, filled before they are used, written past the cache, and used again.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use wal_io::probe::Way;
+use wal_io::sim::{Fault, SimStorage};
+use wal_manager::{Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, LogNumber, Options, Verdict, Wal};
+use wal_tests::life::{self, payload, record, reopen, within};
+
+/// A directory on a file system that can do direct I/O, which the one for temporary files may not.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// Options of a small log that uses deleted logs again.
+fn options(dir: &Path, way: Way) -> Options {
+    Wal::options(dir).log_bytes(256 << 10).way(way).recycle(2)
+}
+
+/// Everything up to what was appended last is flushed.
+fn flush_all(wal: &Wal) -> usize {
+    wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap().deleted.len()
+}
+
+fn inodes(dir: &Path) -> Vec<(String, u64)> {
+    let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "wal"));
+    logs.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().ino())).collect()
+}
+
+#[test]
+fn r6_r7_a_long_life_with_the_next_log_made_ahead_loses_nothing() {
+    for way in [Way::Append, Way::Filled, Way::Direct] {
+        within("a long life", move || {
+            let dir = directory();
+            let (mut flushed, mut appended) = (0, 0);
+            for life in 0..3 {
+                let (wal, records, report) = reopen(options(dir.path(), way));
+                assert_eq!(report.verdict, if life == 0 { Verdict::Clean } else { report.verdict });
+                assert_eq!(report.way, Some(way));
+                assert_eq!(report.probe, None, "nothing is measured if the way is given");
+                let numbers: Vec<u64> = records.iter().map(|record| record.seqs.first().get()).collect();
+                assert_eq!(numbers, (flushed + 1..=appended).collect::<Vec<_>>(), "{way}, life {life}");
+                for record in &records {
+                    assert_eq!(record.payload, payload(record.seqs.first().get(), 4000)[..]);
+                }
+                for round in 0..40 {
+                    for _ in 0..20 {
+                        appended += 1;
+                        let level = if appended % 3 == 0 { Durability::Written } else { Durability::Synced };
+                        wal.append_with(record(&payload(appended, 4000)), level).unwrap();
+                    }
+                    if round % 5 == 4 {
+                        wal.rotate().unwrap();
+                    }
+                    if round % 7 == 6 {
+                        flushed = wal.last_seq().unwrap().get();
+                        flush_all(&wal);
+                    }
+                }
+                if life == 1 {
+                    wal.close().unwrap();
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn r6_the_way_is_measured_when_a_directory_is_opened_and_stands_in_the_report() {
+    let dir = directory();
+    let (wal, _, report) = reopen(Wal::options(dir.path()));
+    let (way, probe) = (report.way.unwrap(), report.probe.unwrap());
+    assert!(probe.starts_with(way.name()), "{way}: {probe}");
+    wal.append(record(b"one")).unwrap();
+    drop(wal);
+    let names = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().file_name());
+    assert!(
+        names.into_iter().all(|name| !name.to_str().unwrap().starts_with("PROBE")),
+        "nothing is left of it"
+    );
+    let (_, _, report) = reopen(Wal::options(dir.path()).way(Way::Append));
+    assert_eq!((report.way, report.probe), (Some(Way::Append), None));
+}
+
+#[test]
+fn r6_a_deleted_log_becomes_another_and_never_one_with_a_second_name() {
+    for linked in [false, true] {
+        let dir = directory();
+        let (wal, ..) = reopen(options(dir.path(), Way::Filled).background(false));
+        wal.append(record(b"in the first log")).unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"in the second log")).unwrap();
+        let before = inodes(dir.path());
+        let first = before.iter().find(|(name, _)| name == "000001.wal").unwrap().1;
+        let copy = dir.path().join("backup");
+        let bytes = fs::read(dir.path().join("000001.wal")).unwrap();
+        if linked {
+            fs::hard_link(dir.path().join("000001.wal"), &copy).unwrap();
+        }
+        assert_eq!(flush_all(&wal), 1);
+        wal.housekeep().unwrap();
+        let third = inodes(dir.path()).into_iter().find(|(name, _)| name == "000003.wal").unwrap().1;
+        assert_eq!(third == first, !linked);
+        if linked {
+            assert!(fs::read(&copy).unwrap() == bytes, "who linked it keeps it");
+        }
+        assert!(!dir.path().join("000001.wal").exists());
+        let third = fs::read(dir.path().join("000003.wal")).unwrap();
+        assert!(third.iter().all(|byte| *byte == 0), "nothing of the old log is left in it");
+        wal.append(record(b"still in the second log")).unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"in the third log")).unwrap();
+        drop(wal);
+        let (_, records, _) = reopen(options(dir.path(), Way::Filled));
+        assert_eq!(records.len(), 2);
+    }
+}
+
+#[test]
+fn rd1_f22_a_reader_whose_log_became_another_is_told_that_there_is_a_gap() {
+    let dir = directory();
+    let (wal, ..) = reopen(options(dir.path(), Way::Filled).log_bytes(8 << 20).background(false));
+    for number in 0..1500 {
+        wal.append_with(record(&payload(number, 4000)), Durability::Written).unwrap();
+    }
+    wal.rotate().unwrap();
+    wal.append(record(b"in the second log")).unwrap();
+    let inspection = Wal::options(dir.path()).inspect().unwrap();
+    let mut records = inspection.records();
+    records.next().unwrap().unwrap();
+    assert_eq!(flush_all(&wal), 1);
+    wal.housekeep().unwrap();
+    let rest: Vec<_> = records.collect();
+    let error = rest.last().unwrap().as_ref().unwrap_err();
+    assert!(
+        matches!(error, Error::Gap { wanted, oldest } if (wanted.get(), oldest.get()) == (1, 2)),
+        "{error:?}"
+    );
+    assert_eq!(error.kind(), ErrorKind::Gap);
+}
+
+#[test]
+fn ck7_the_next_log_is_made_only_when_the_active_one_has_a_durable_group() {
+    let disk = SimStorage::new();
+    let (wal, ..) = reopen(life::options(&disk).log_bytes(LOG_BYTES_MIN));
+    wal.append(record(b"one")).unwrap();
+    wal.rotate().unwrap();
+    wal.append_with(record(b"two"), Durability::Written).unwrap();
+    wal.housekeep().unwrap();
+    assert_eq!(disk.file_names().iter().filter(|name| name.ends_with(".wal")).count(), 2, "not yet");
+    wal.sync().unwrap();
+    wal.housekeep().unwrap();
+    assert_eq!(disk.file_names().iter().filter(|name| name.ends_with(".wal")).count(), 3);
+    wal.housekeep().unwrap();
+    assert_eq!(disk.file_names().iter().filter(|name| name.ends_with(".wal")).count(), 3, "one is enough");
+}
+
+#[test]
+fn r4_f48_f50_a_disk_that_is_full_is_met_when_the_next_log_is_filled_and_before_a_record_is_accepted() {
+    let disk = SimStorage::new();
+    let (wal, ..) = reopen(life::options(&disk).log_bytes(LOG_BYTES_MIN).way(Way::Filled));
+    wal.append(record(b"one")).unwrap();
+    disk.fail(Fault::parse("fail fill #1 with ENOSPC").unwrap());
+    let error = wal.housekeep().unwrap_err();
+    assert_eq!(life::errno(&error), Some(28), "{error}");
+    // The log goes on, and the file is made when there is space.
+    wal.append(record(b"two")).unwrap();
+    wal.housekeep().unwrap();
+    let sealed = wal.rotate().unwrap().unwrap();
+    assert_eq!((sealed.log, sealed.records), (LogNumber::new(1), 2));
+    wal.append(record(b"three")).unwrap();
+    let (_, records, _) = reopen(life::options(&disk.crash_all_lost()));
+    assert_eq!(records.len(), 3);
+}
+
+#[test]
+fn r6_a_log_whose_seal_failed_is_not_used_again() {
+    let disk = SimStorage::new();
+    let (wal, ..) = reopen(life::options(&disk).log_bytes(LOG_BYTES_MIN).way(Way::Filled).recycle(2));
+    wal.append(record(b"one")).unwrap();
+    wal.housekeep().unwrap();
+    disk.fail(Fault::parse("fail sync #1 of 000001.wal with EIO").unwrap());
+    wal.rotate().unwrap();
+    wal.append(record(b"two")).unwrap();
+    assert_eq!(flush_all(&wal), 1);
+    assert!(!disk.file_names().contains(&"000001.wal".to_owned()), "it is gone, and does not wait");
+}
