@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use wal_manager::io::probe::Way;
 use wal_manager::{Durability, FamilyId, Options, Record, RecordKind, SeqNum, Storage, Wal};
 
 use super::case::{Case, DELETED_LOGS, IN_FLIGHT, SMALL_LOG_BYTES, Workload};
@@ -35,6 +36,9 @@ pub const WARM_BYTES: u64 = 3 * wal_manager::GROUP_BYTES_MAX as u64;
 /// Length of all logs together in [`Workload::Replay`], in bytes.
 pub const REPLAY_BYTES: u64 = 1 << 30;
 
+/// Length of a log in the workloads that sync: filled before the measurement, and too long to be full before its end, or almost.
+const SYNCED_LOG_BYTES: u64 = 256 << 20;
+
 /// How often [`Workload::Delete`] deletes in a measurement.
 pub const DELETE_ROUNDS: usize = 3;
 
@@ -55,10 +59,19 @@ pub fn options(workload: Workload, storage: Arc<dyn Storage>) -> Options {
         Workload::Delete => 2 * SMALL_LOG_BYTES,
         Workload::Recycled => 2 * RECYCLED_BYTES,
         Workload::Replay => wal_manager::LOG_BYTES_DEFAULT,
+        Workload::Lone | Workload::Group(_) | Workload::Tickets => SYNCED_LOG_BYTES,
         // So long that no measurement fills it.
         _ => 4 << 30,
     };
-    Wal::options_on(storage).log_bytes(log_bytes)
+    let options = Wal::options_on(storage).log_bytes(log_bytes);
+    match workload {
+        Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_) => {
+            options.way(Way::Direct).background(true).recycle(4)
+        }
+        Workload::Delete => options.way(Way::Filled).recycle(DELETED_LOGS),
+        Workload::Recycled => options.way(Way::Filled).recycle(1),
+        _ => options,
+    }
 }
 
 fn work(workload: Workload) -> Option<Work> {
@@ -94,6 +107,13 @@ impl Ours {
         let counts = storage.counts();
         let recovery = options(workload, Arc::new(storage)).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
+        if matches!(workload, Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_)) {
+            // The log that an open begins grows; the next one was filled.
+            for _ in 0..2 {
+                wal.append(record(b"before the measurement")).expect("an append");
+                wal.housekeep().expect("a file");
+            }
+        }
         let before = counts.get();
         Self { wal, counts, before, _directory: directory }
     }

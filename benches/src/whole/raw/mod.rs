@@ -1,6 +1,6 @@
 //! The limits: what the same machine does with the same bytes when nothing is promised but their durability.
 //!
-//! Every record is the payload behind its length and its CRC-32 ([`batch::HEADER_BYTES`]), in every variant. Nothing here rotates,
+//! Every record is the payload behind its length and its CRC-32 (`batch::HEADER_BYTES`), in every variant. Nothing here rotates,
 //! recovers, tells a torn write from a whole one, or handles an error; no log can be faster by less than cheating.
 
 mod batch;
