@@ -106,7 +106,7 @@ impl Ours {
     }
 
     /// `Buffered` appends of `bytes` bytes of payload, the last one `Written`, so that all of them have been handed to the system at the
-    /// end. Checked: nothing was synced.
+    /// end. Checked: nothing was synced but what the background syncs after so many bytes.
     pub fn unsynced(&mut self, bytes: usize) -> Duration {
         let before = self.counts.get();
         let records = bytes / self.payloads.size();
@@ -119,7 +119,8 @@ impl Ours {
             }
         });
         let count = self.counts.get().since(before);
-        assert!(count.syncs == 0 && count.writes > 0, "written, not synced");
+        let background = count.written / wal_manager::SYNC_BYTES_DEFAULT + 1;
+        assert!(count.syncs <= background && count.writes > 0, "written, not synced: {count:?}");
         took
     }
 }
