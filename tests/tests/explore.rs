@@ -51,12 +51,9 @@ fn r6_r7_v19_f10_short_lives_of_logs_that_are_made_ahead_and_used_again() {
         ahead: true,
         threads: 2,
         generations: vec![
-            Generation {
-                damaged_calls: if scale < 0.03 { 2 } else { 4 },
-                ..generation(1, 4, Some(if scale < 0.03 { 2 } else { 3 }), 0)
-            },
-            generation(times(1000.0), 2, Some(1), times(1000.0)),
-            generation(times(2000.0), 0, None, 0),
+            Generation { damaged_calls: 2, ..generation(1, 3, Some(2), 0) },
+            generation(times(200.0), 1, None, times(200.0)),
+            generation(times(400.0), 0, None, 0),
         ],
     });
 }
