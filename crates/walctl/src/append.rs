@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
+use wal_manager::io::probe::Way;
 use wal_manager::{Durability, ErrorKind, FamilyId, PAYLOAD_BYTES_MAX, Record, RecordKind, Wal};
 
 use crate::exit::{Exit, Failure};
@@ -60,7 +61,8 @@ enum Sync {
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let mut options = Wal::options(&args.dir);
+    // A few lines are over before a probe of the directory would pay.
+    let mut options = Wal::options(&args.dir).way(Way::Append);
     if let Some(bytes) = args.log_bytes {
         options = options.log_bytes(bytes);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use wal_manager::io::probe::Way;
 use wal_manager::{FamilyId, SeqNum, Wal};
 
 use crate::append::parse_family;
@@ -30,7 +31,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     // Opening for writing would make a log where there is none. Looking first takes nothing and creates nothing.
     Wal::options(&args.dir).inspect()?;
-    let (wal, _) = Wal::options(&args.dir).recover()?.finish_without_replay()?;
+    let (wal, _) = Wal::options(&args.dir).way(Way::Append).recover()?.finish_without_replay()?;
     let flushed = SeqNum::new(args.flushed);
     let marks = marks(&wal, args.family, flushed);
     let marked = wal.mark_flushed_all(&marks);
