@@ -61,8 +61,8 @@ enum Sync {
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    // A few lines are over before a probe of the directory would pay.
-    let mut options = Wal::options(&args.dir).way(Way::Append);
+    // A few lines are over before a probe of the directory, or a next log that is made ahead, would pay.
+    let mut options = Wal::options(&args.dir).way(Way::Append).background(false);
     if let Some(bytes) = args.log_bytes {
         options = options.log_bytes(bytes);
     }
