@@ -19,16 +19,16 @@ fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_
     let scale = scale();
     let times = |states: f64| (states * scale) as usize;
     // CK7 and RC7 need four calls: two rotations, or a second log with two groups.
-    let damaged_calls = if scale < 0.03 { 2 } else { 4 };
+    let damaged_calls = if scale < 0.06 { 2 } else { 4 };
     let bounds = Bounds {
         calls: &Call::PLAIN,
         ahead: false,
         threads: 2,
         generations: vec![
             Generation { damaged_calls, ..generation(1, 4, Some(3), 0) },
-            generation(times(2500.0), 2, Some(1), times(2500.0)),
-            generation(times(5000.0), 1, Some(0), times(500.0)),
-            generation(times(12000.0), 0, None, 0),
+            generation(times(1250.0), 2, Some(1), times(1250.0)),
+            generation(times(2500.0), 1, Some(0), times(250.0)),
+            generation(times(6000.0), 0, None, 0),
         ],
     };
     explored(&bounds);
@@ -59,7 +59,7 @@ fn r6_r7_v19_f10_short_lives_of_logs_that_are_made_ahead_and_used_again() {
 }
 
 fn scale() -> f64 {
-    std::env::var("EXPLORE").map_or(0.02, |scale| scale.parse().expect("EXPLORE is a number"))
+    std::env::var("EXPLORE").map_or(0.04, |scale| scale.parse().expect("EXPLORE is a number"))
 }
 
 /// RD1: whatever a writer does while a reader without the lock is between any two of its operations, the reader sees no damage and no hole.

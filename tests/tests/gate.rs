@@ -46,7 +46,7 @@ const fn layer(name: &'static str, targets: &'static [&'static str]) -> Layer {
 }
 
 const LAYERS: &[Layer] = &[
-    Layer { environment: &[("EXPLORE", "0.03")], ..layer("exploration", &["explore"]) },
+    Layer { environment: &[("EXPLORE", "0.06")], ..layer("exploration", &["explore"]) },
     Layer { environment: &[("CRASH_SEEDS", "0..500")], ..layer("lives", &["crash"]) },
     Layer { environment: &[("PROPTEST_CASES", "1000")], ..layer("model", &["model"]) },
     layer("traces", &["op_traces"]),

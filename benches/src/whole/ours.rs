@@ -39,6 +39,9 @@ pub const REPLAY_BYTES: u64 = 1 << 30;
 /// Length of a log in the workloads that sync: filled before the measurement, and too long to be full before its end, or almost.
 const SYNCED_LOG_BYTES: u64 = 256 << 20;
 
+/// The same in [`Workload::Tickets`], which writes as fast as the disk does.
+const TICKETS_LOG_BYTES: u64 = 3 << 29;
+
 /// How often [`Workload::Delete`] deletes in a measurement.
 pub const DELETE_ROUNDS: usize = 3;
 
@@ -52,14 +55,17 @@ const SUBMITTED: usize = 64;
 pub const PREPARE_REPLAY: Prepare = Prepare { name: "wal", make: prepare_replay };
 
 /// How the log is opened for a workload: the one place where its options are chosen.
-pub fn options(workload: Workload, storage: Arc<dyn Storage>) -> Options {
+pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
+    let &Case { workload, quick, .. } = case;
     let log_bytes = match workload {
         // A log is closed when it is full, or when the workload says so.
         Workload::Rotate(_) => SMALL_LOG_BYTES,
         Workload::Delete => 2 * SMALL_LOG_BYTES,
         Workload::Recycled => 2 * RECYCLED_BYTES,
         Workload::Replay => wal_manager::LOG_BYTES_DEFAULT,
-        Workload::Lone | Workload::Group(_) | Workload::Tickets => SYNCED_LOG_BYTES,
+        Workload::Lone | Workload::Group(_) => SYNCED_LOG_BYTES,
+        Workload::Tickets if !quick => TICKETS_LOG_BYTES,
+        Workload::Tickets => SYNCED_LOG_BYTES,
         // So long that no measurement fills it.
         _ => 4 << 30,
     };
@@ -103,13 +109,16 @@ struct Ours {
 }
 
 impl Ours {
-    fn new(workload: Workload) -> Self {
+    fn new(case: &Case) -> Self {
         let directory = data::directory();
         let storage = CountingStorage::new(directory.path());
         let counts = storage.counts();
-        let recovery = options(workload, Arc::new(storage)).recover();
+        let recovery = options(case, Arc::new(storage)).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
-        if matches!(workload, Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_)) {
+        if matches!(
+            case.workload,
+            Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_)
+        ) {
             // The log that an open begins grows; the next one was filled.
             for _ in 0..2 {
                 wal.append(record(b"before the measurement")).expect("an append");
@@ -159,10 +168,9 @@ fn record(payload: &[u8]) -> Record<'_> {
 
 /// [`Workload::Lone`] and [`Workload::Group`]. After each append the frontier is behind it, which [`Measured::syncs`] confirms.
 fn synced(case: &Case) -> Measured {
-    let ours = Ours::new(if let Workload::Rotate(threads) = case.workload {
-        Workload::Group(threads)
-    } else {
-        case.workload
+    let ours = Ours::new(&match case.workload {
+        Workload::Rotate(threads) => Case { workload: Workload::Group(threads), ..case.clone() },
+        _ => case.clone(),
     });
     let append = |payload: &[u8]| {
         ours.append(payload, Durability::Synced);
@@ -177,7 +185,7 @@ fn synced(case: &Case) -> Measured {
 }
 
 fn tickets(case: &Case) -> Measured {
-    let ours = Ours::new(case.workload);
+    let ours = Ours::new(case);
     let payloads = Payloads::new(case.size);
     let mut number = 0;
     let mut in_flight = VecDeque::with_capacity(IN_FLIGHT);
@@ -199,18 +207,19 @@ fn tickets(case: &Case) -> Measured {
 }
 
 fn nosync(case: &Case) -> Measured {
-    let mut ours = Ours::new(case.workload);
+    let mut ours = Ours::new(case);
     ours.stream(case.size, case.volume(WARM_BYTES));
     ours.before = ours.counts.get();
     let measured = load::once(|| ours.stream(case.size, case.volume(NOSYNC_BYTES)));
     let measured = ours.counted(measured);
-    assert_eq!(measured.syncs, 0, "nothing is synced");
+    let parts = measured.written / wal_manager::SYNC_BYTES_DEFAULT + 1;
+    assert!(measured.syncs <= parts, "nothing is synced but every few MiB, behind the appends");
     measured
 }
 
 /// The fifth log is the first that is measured: by then a log that recycles writes into a file that has been through its hands.
 fn recycled(case: &Case) -> Measured {
-    let mut ours = Ours::new(case.workload);
+    let mut ours = Ours::new(case);
     let bytes = case.volume(RECYCLED_BYTES);
     for _ in 0..4 {
         // A file longer than what is measured: records have headers.
@@ -235,7 +244,7 @@ fn replay(case: &Case) -> Measured {
     let halves = directory.recover_with(|path| {
         let storage = CountingStorage::new(path);
         counts = Some(storage.counts());
-        options(case.workload, Arc::new(storage))
+        options(case, Arc::new(storage))
     });
     let (records, seconds) = (directory.records(), halves.total().as_secs_f64());
     let measured = Measured { records, seconds, appended: records, ..Measured::default() };
@@ -244,7 +253,7 @@ fn replay(case: &Case) -> Measured {
 
 /// Durable appends, while a log is closed whenever it is full, and another thread flushes and deletes behind.
 fn rotate(case: &Case) -> Measured {
-    let ours = Ours::new(case.workload);
+    let ours = Ours::new(case);
     let newest = AtomicU64::new(0);
     let (flush, flushed) = mpsc::channel::<SeqNum>();
     let measured = thread::scope(|scope| {
@@ -274,7 +283,7 @@ fn rotate(case: &Case) -> Measured {
 }
 
 fn delete(case: &Case) -> Measured {
-    let ours = Ours::new(case.workload);
+    let ours = Ours::new(case);
     let mut took: Vec<Duration> = Vec::new();
     for _ in 0..DELETE_ROUNDS {
         for _ in 0..DELETED_LOGS {
@@ -297,7 +306,7 @@ fn delete(case: &Case) -> Measured {
 fn prepare_open(case: &Case) {
     let storage = CountingStorage::new(case.prepared());
     storage.counts().keep_files();
-    let recovery = options(case.workload, Arc::new(storage)).recover();
+    let recovery = options(case, Arc::new(storage)).recover();
     let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
     let payload = [7; 1024];
     for log in 1..=case.size {
@@ -324,7 +333,7 @@ fn open(case: &Case) -> Measured {
     let counts = storage.counts();
     counts.keep_files();
     let measured = load::once(|| {
-        let recovery = options(case.workload, Arc::new(storage)).recover().expect("it was closed cleanly");
+        let recovery = options(case, Arc::new(storage)).recover().expect("it was closed cleanly");
         assert_eq!(recovery.records().count(), 0, "nothing to replay");
         case.size as u64
     });

@@ -1,6 +1,6 @@
 //! Writing a log: records cut into chunks, with promises and a seal between them.
 
-use crate::chunk::{self, CHUNK_BYTES_MIN, ChunkType, Digest, HEADER_BYTES, LENGTH_AT, LogSeed};
+use crate::chunk::{self, CHUNK_BYTES_MIN, Checksums, ChunkType, Digest, HEADER_BYTES, LENGTH_AT, LogSeed};
 use crate::control::{Promise, Seal};
 use crate::record::{self, Head};
 use crate::{BLOCK_BYTES, FamilyId, FileHeader};
@@ -12,7 +12,9 @@ pub struct LogEncoder {
     seed: LogSeed,
     /// Offset in the file of the next byte.
     offset: u64,
+    /// Of everything but the chunks of `checksums`.
     digest: Digest,
+    checksums: Checksums,
     scratch: Vec<u8>,
 }
 
@@ -29,7 +31,7 @@ pub struct PromiseSlot {
 impl LogEncoder {
     /// Starts at the first byte of a log.
     pub fn new(seed: LogSeed) -> Self {
-        Self { seed, offset: 0, digest: Digest::default(), scratch: Vec::new() }
+        Self { seed, offset: 0, digest: Digest::default(), checksums: Checksums::new(), scratch: Vec::new() }
     }
 
     /// Offset in the file where the next byte will stand.
@@ -39,7 +41,7 @@ impl LogEncoder {
 
     /// Digest of everything encoded so far.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.digest.with_checksums(self.checksums.get())
     }
 
     /// Appends the header. It must come first.
@@ -164,14 +166,22 @@ impl LogEncoder {
         };
         let length = payload.len();
         *header = chunk_header(0, length, type_byte);
+        let behind_four = start.checked_sub(4).and_then(|four| bytes.get_mut(four..));
+        let crc = behind_four.and_then(|bytes| self.seed.checksum_behind(self.offset, bytes));
         let chunk = bytes.get_mut(start..).unwrap_or_default();
-        let crc = self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default());
+        let crc = crc.unwrap_or_else(|| {
+            self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default())
+        });
         if let Some(place) = chunk.first_chunk_mut() {
             *place = crc.to_le_bytes();
         }
         self.offset += (HEADER_BYTES + length) as u64;
-        if let Some(kind) = ChunkType::from_byte(type_byte) {
-            self.digest = self.digest.with(kind, crc);
+        if ChunkType::from_byte(type_byte).is_some_and(ChunkType::in_digest) {
+            if self.checksums.is_full() {
+                self.digest = self.digest();
+                self.checksums.clear();
+            }
+            self.checksums.push(crc);
         }
     }
 }

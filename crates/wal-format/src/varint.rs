@@ -5,12 +5,23 @@
 pub(crate) const BYTES_MAX: usize = 10;
 
 /// Appends `value`.
+#[inline]
 pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
+    if value < 0x80 {
+        return bytes.push(value as u8);
+    }
+    // Put together here and appended at once: to grow a vector byte by byte costs more than the bytes.
+    let (mut number, mut length) = ([0; BYTES_MAX], 0);
+    for place in &mut number {
+        length += 1;
+        if value < 0x80 {
+            *place = value as u8;
+            break;
+        }
+        *place = (value & 0x7f) as u8 | 0x80;
         value >>= 7;
     }
-    bytes.push(value as u8);
+    bytes.extend_from_slice(number.get(..length).unwrap_or_default());
 }
 
 /// Takes a number off the front. `None` if the bytes end early, do not fit into 64 bits, or are not the shortest form: one value has

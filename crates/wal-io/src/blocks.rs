@@ -8,8 +8,11 @@
 #[cfg(test)]
 mod tests;
 
-/// Longer writes are made in several pieces. As large as a group of records may well become; more does not make the device faster.
-pub(crate) const PIECE_BYTES: usize = 1024 * 1024;
+/// Longer writes are made in several pieces, of which only the last can be its own sync. As long as a group of records may become, 4 MiB.
+pub(crate) const PIECE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Where a write has whole blocks of at least so many bytes in the caller's memory, they are not copied.
+const UNCOPIED_BYTES: usize = 16 * 1024;
 
 /// Memory grows in steps, so that groups of about one size soon find what they need.
 const GROWTH_BYTES: usize = 64 * 1024;
@@ -39,6 +42,19 @@ pub(crate) struct Piece {
     pub(crate) length: usize,
     /// How many of the caller's bytes are in them.
     pub(crate) taken: usize,
+    /// Where the caller's bytes end in the file.
+    end: u64,
+}
+
+/// A write whose whole blocks go to the file from where they are; only the blocks at its ends are put together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// Where the blocks go.
+    pub(crate) at: u64,
+    /// How many of the caller's bytes are in a first block that begins before them.
+    head: usize,
+    /// How many of the caller's bytes are in a last block that ends behind them.
+    tail: usize,
     /// Where the caller's bytes end in the file.
     end: u64,
 }
@@ -99,15 +115,8 @@ impl Blocks {
         let length = (head + bytes.len()).next_multiple_of(block);
         let last = length - block;
         let end = offset.saturating_add(bytes.len() as u64);
-        let mut keep = |place: u64, to: &mut [u8]| {
-            if self.kept == Some(place) {
-                to.copy_from_slice(&self.tail);
-                return Ok(());
-            }
-            let read = read(place, to)?;
-            to.get_mut(read..).unwrap_or_default().fill(0);
-            Ok(())
-        };
+        let (kept, tail) = (self.kept, &self.tail);
+        let mut keep = |place: u64, to: &mut [u8]| keep((kept, tail), place, to, &mut read);
         let buffer = self.buffer.bytes(length);
         if head > 0 {
             keep(at, buffer.get_mut(..block).unwrap_or_default())?;
@@ -122,6 +131,60 @@ impl Blocks {
             behind.fill(0);
         }
         Ok(Piece { at, length, taken: bytes.len(), end })
+    }
+
+    /// Puts together the blocks at the ends of a write, if what is between them can be written from where it is: it is long, and stands at a
+    /// multiple of a block in memory where it does in the file.
+    pub(crate) fn compose_ends<E>(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+    ) -> Result<Option<Ends>, E> {
+        let block = self.block;
+        let before = within(offset, block);
+        let aligned = bytes.as_ptr().addr() % block == before;
+        if !aligned || bytes.len() < UNCOPIED_BYTES.max(4 * block) || bytes.len() > PIECE_BYTES {
+            return Ok(None);
+        }
+        let head = if before > 0 { block - before } else { 0 };
+        let tail = (before + bytes.len()) % block;
+        let end = offset.saturating_add(bytes.len() as u64);
+        let ends = Ends { at: offset - before as u64, head, tail, end };
+        let (kept, last) = (self.kept, &self.tail);
+        let mut keep = |place: u64, to: &mut [u8]| keep((kept, last), place, to, &mut read);
+        let (first, rest) = self.buffer.bytes(2 * block).split_at_mut(block);
+        if head > 0 {
+            keep(ends.at, first)?;
+            first.split_at_mut(before).1.copy_from_slice(bytes.split_at(head).0);
+        }
+        if tail > 0 {
+            if end < self.end {
+                keep(end - tail as u64, rest)?;
+            } else {
+                rest.fill(0);
+            }
+            rest.split_at_mut(tail).0.copy_from_slice(bytes.split_at(bytes.len() - tail).1);
+        }
+        Ok(Some(ends))
+    }
+
+    /// What [`Blocks::compose_ends`] put together, with the rest of `bytes`, the same as there, between.
+    pub(crate) fn slices<'a>(&'a mut self, ends: &Ends, bytes: &'a [u8]) -> [&'a [u8]; 3] {
+        let (first, last) = self.buffer.bytes(2 * self.block).split_at(self.block);
+        let (middle, _) = bytes.split_at(bytes.len() - ends.tail);
+        let (_, middle) = middle.split_at(ends.head);
+        [if ends.head > 0 { first } else { &[] }, middle, if ends.tail > 0 { last } else { &[] }]
+    }
+
+    /// They are in the file.
+    pub(crate) fn written_ends(&mut self, ends: &Ends) {
+        // A write that ends with its block has no last block that the next one could begin in.
+        self.kept = (ends.tail > 0).then(|| ends.end - ends.tail as u64);
+        let (_, last) = self.buffer.bytes(2 * self.block).split_at(self.block);
+        self.tail.clear();
+        self.tail.extend_from_slice(last);
+        self.end = self.end.max(ends.end);
     }
 
     /// The bytes of the piece that was just put together.
@@ -146,6 +209,22 @@ impl Blocks {
     pub(crate) fn failed(&mut self) {
         self.kept = None;
     }
+}
+
+/// The block at `place` as it is in the file, with zeros behind the end: what was kept, or what `read` finds.
+fn keep<E>(
+    (kept, tail): (Option<u64>, &[u8]),
+    place: u64,
+    to: &mut [u8],
+    read: &mut impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+) -> Result<(), E> {
+    if kept == Some(place) {
+        to.copy_from_slice(tail);
+        return Ok(());
+    }
+    let read = read(place, to)?;
+    to.get_mut(read..).unwrap_or_default().fill(0);
+    Ok(())
 }
 
 /// How far into its block a place is.

@@ -43,6 +43,10 @@ pub const GROUP_BYTES_MAX: usize = 4 << 20;
 /// it: 256 KiB. Larger writes are not faster, and what is written sooner is still in the processor's cache (decision 0025).
 pub const GROUP_BYTES: usize = 256 << 10;
 
+/// The same where writes go past the page cache: 2 MiB. Such a write takes as long as the device does, so a few large ones are faster, and there is
+/// no cache to be filled early.
+pub(crate) const DIRECT_GROUP_BYTES: usize = GROUP_BYTES_MAX / 2;
+
 /// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Four: a part is at
 /// the disk while others are filled, and a sync that is slow for once stops nobody.
 const UNSYNCED_PARTS_MAX: u64 = 4;
@@ -155,16 +159,19 @@ impl Commit {
     }
 
     /// Locks the state. A thread that panicked inside has left it in doubt: that is a failure like a failed write.
+    #[inline]
     pub(crate) fn lock(&self) -> Guard<'_> {
-        self.state.lock().unwrap_or_else(|poisoned| {
-            let mut state = poisoned.into_inner();
-            if !state.broken {
-                state.broken = true;
-                state.failed.get_or_insert(Error::Panicked);
-                self.wake_everybody();
-            }
-            state
-        })
+        self.state.lock().unwrap_or_else(|poisoned| self.broken(poisoned.into_inner()))
+    }
+
+    #[cold]
+    fn broken<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
+        if !state.broken {
+            state.broken = true;
+            state.failed.get_or_insert(Error::Panicked);
+            self.wake_everybody();
+        }
+        state
     }
 
     fn wait<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
@@ -233,7 +240,7 @@ impl Commit {
             state.check()?;
             if state.exclusive {
                 state = self.wait(state);
-            } else if state.forming.len() >= GROUP_BYTES && state.in_flight.is_none() {
+            } else if state.forming.len() >= state.group_bytes() && state.in_flight.is_none() {
                 // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
                 self.lead(state, Why::Asked);
                 state = self.lock();
@@ -580,11 +587,11 @@ impl Commit {
         let took = if sync {
             // ORDER: S5. Synced before the frontier moves and anybody is told.
             self.timed(|| {
-                let synced = sink.write_synced_at(group.start, &group.bytes);
+                let synced = sink.write_synced_at(group.start, group.bytes.get());
                 if seeded_bug!(SyncRetried) { synced.or_else(|_| sink.sync_data()) } else { synced }
             })?
         } else {
-            sink.write_at(group.start, &group.bytes)?;
+            sink.write_at(group.start, group.bytes.get())?;
             Duration::ZERO
         };
         self.metrics.written_bytes.increment(group.bytes.len() as u64);

@@ -8,6 +8,9 @@ use wal_io::Source;
 use crate::error::Result;
 use crate::window::WINDOW_BYTES;
 
+/// So many bytes are compared with zero at a time.
+const STEP_BYTES: usize = 512;
+
 /// What stands behind the place where reading stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Behind {
@@ -26,6 +29,11 @@ impl Behind {
     }
 }
 
+/// Whether there is a byte that is not zero; without a branch for each byte.
+fn holds_something(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |all, byte| all | byte) != 0
+}
+
 /// Looks for promises and seals from `from` to `end`, at every byte and not only where blocks begin: what follows in the same block
 /// is evidence too. Only a chunk whose checksum is right for its very place counts.
 pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u64) -> Result<Behind> {
@@ -40,10 +48,14 @@ pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u
         if window.is_empty() {
             break;
         }
-        if let Some(last) = window.iter().rposition(|&byte| byte != 0) {
-            behind.nonzero_end = start.saturating_add(last as u64 + 1);
+        // Most of it is what a file was filled with: zeros, which hold no header, go by in large steps.
+        let first = window.chunks(STEP_BYTES).take_while(|step| !holds_something(step)).count() * STEP_BYTES;
+        if let Some(last) = window.iter().skip(first).rposition(|&byte| byte != 0) {
+            behind.nonzero_end = start.saturating_add((first + last) as u64 + 1);
         }
-        for (position, header) in window.windows(HEADER_BYTES).enumerate() {
+        // Where the first byte that is not zero stands, a header began before at the most.
+        let first = first.saturating_sub(HEADER_BYTES);
+        for (position, header) in window.windows(HEADER_BYTES).enumerate().skip(first) {
             let &[_, _, _, _, l0, l1, type_byte] = header else { continue };
             let length = usize::from(u16::from_le_bytes([l0, l1]));
             let promise = type_byte == ChunkType::Promise.to_byte() && length == Promise::BYTES;

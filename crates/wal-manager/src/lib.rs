@@ -63,6 +63,7 @@
 mod seeded;
 
 mod background;
+mod buffer;
 mod checkpoint;
 mod clock;
 mod commit;

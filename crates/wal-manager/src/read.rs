@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use wal_format::chunk::{self, CHUNK_BYTES_MIN, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES};
+use wal_format::chunk::{
+    self, CHUNK_BYTES_MIN, Checksums, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES,
+};
 use wal_format::control::{Promise, Seal};
 use wal_format::record::{self, Families, Head};
 use wal_format::{BLOCK_BYTES, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
@@ -12,9 +14,6 @@ use wal_io::Source;
 use crate::error::Result;
 use crate::report::Reason;
 use crate::window::Window;
-
-/// Checksums that are gathered before the digest takes them in, in bytes: one call for 64 of them.
-const CHECKSUMS_BYTES: usize = 64 * 4;
 
 /// A whole record of a log. Its bytes are with the reader, until that reads on.
 #[derive(Clone, Copy, Debug)]
@@ -100,27 +99,6 @@ struct LastRecord {
     only_default: bool,
 }
 
-/// Checksums in file order, four bytes each.
-#[derive(Debug)]
-struct Checksums {
-    bytes: [u8; CHECKSUMS_BYTES],
-    length: usize,
-}
-
-impl Checksums {
-    #[inline]
-    fn push(&mut self, crc: u32) {
-        if let Some(place) = self.bytes.get_mut(self.length..).and_then(<[u8]>::first_chunk_mut) {
-            *place = crc.to_le_bytes();
-            self.length += 4;
-        }
-    }
-
-    fn get(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
-    }
-}
-
 impl LogReader {
     /// Reads `source` from its first byte to `end`, expecting `first_index` (in a salvage, any index) and sequence numbers from
     /// `seq_floor` on. The caller has read the header and checked it.
@@ -140,7 +118,7 @@ impl LogReader {
             good_end: 0,
             digest: Digest::default(),
             good_digest: Digest::default(),
-            checksums: Checksums { bytes: [0; CHECKSUMS_BYTES], length: 0 },
+            checksums: Checksums::new(),
             next_index: first_index,
             first_index: first_index.unwrap_or(Index::FIRST),
             seq_floor,
@@ -221,7 +199,7 @@ impl LogReader {
     #[inline]
     pub(crate) fn whole_record(&mut self) -> Option<FoundRecord> {
         let at = self.offset;
-        if self.partial.is_some() || at >= self.end || self.checksums.length == CHECKSUMS_BYTES {
+        if self.partial.is_some() || at >= self.end || self.checksums.is_full() {
             return None;
         }
         let expected = self.next_index?;
@@ -254,7 +232,7 @@ impl LogReader {
     fn next_of_any_kind(&mut self) -> Result<Item> {
         self.digest = self.digest.with_checksums(self.checksums.get());
         self.good_digest = self.good_digest.with_checksums(self.checksums.get());
-        self.checksums.length = 0;
+        self.checksums.clear();
         loop {
             if let Some(stop) = self.skip_padding()? {
                 return Ok(Item::Stop(stop));

@@ -195,7 +195,7 @@ type Kept = (Head, Vec<FamilyId>, Vec<u8>);
 fn decode(seed: &LogSeed, group: &Group, kept: &mut Vec<Kept>) -> Result<()> {
     let mut position = 0;
     let mut partial: Vec<u8> = Vec::new();
-    while let Some(rest) = group.bytes.get(position..).filter(|rest| !rest.is_empty()) {
+    while let Some(rest) = group.bytes.get().get(position..).filter(|rest| !rest.is_empty()) {
         let offset = group.start.saturating_add(position as u64);
         let room = chunk::room_in_block(offset);
         let rest = rest.get(..room).unwrap_or(rest);

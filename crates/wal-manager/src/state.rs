@@ -18,7 +18,8 @@ use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
-use crate::commit::GROUP_BYTES;
+use crate::buffer::Buffer;
+use crate::commit::{DIRECT_GROUP_BYTES, GROUP_BYTES};
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::record::{Appended, Durability, Position};
@@ -73,7 +74,7 @@ impl InFlight {
 #[derive(Debug)]
 pub(crate) struct Group {
     /// Whole records and statements.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Buffer,
     /// Offset in the active log of its first byte.
     pub(crate) start: u64,
 }
@@ -90,10 +91,12 @@ impl Group {
 pub(crate) struct State {
     pub(crate) active: ActiveLog,
     /// Encoded and not yet written.
-    pub(crate) forming: Vec<u8>,
+    pub(crate) forming: Buffer,
     /// Offset in the active log of the first byte of `forming`.
     pub(crate) forming_start: u64,
     pub(crate) forming_records: u64,
+    /// [`Sink::block_bytes`] of the active log.
+    block: usize,
     /// The place of the promise in `forming`.
     pub(crate) promise: Option<PromiseSlot>,
     /// Written and not durable, in order, up to `written`; after a failure, up to `forming`.
@@ -163,9 +166,10 @@ impl State {
         let end = Position { log: active.log, offset: active.encoder.offset(), index };
         let digest = active.encoder.digest();
         Self {
-            forming: Vec::new(),
+            forming: Buffer::default(),
             forming_start: end.offset,
             forming_records: 0,
+            block: block_of(&*active.sink),
             promise: None,
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
@@ -215,7 +219,8 @@ impl State {
         self.written = Position { log: active.log, offset: 0, index: self.accepted.index };
         // The header states that everything before it is durable: that needs no promise.
         self.promised = self.durable.index;
-        self.forming = header;
+        self.forming = header.into();
+        self.block = block_of(&*active.sink);
         (self.next_wanted, self.rotated, self.better_is_ready) = (false, true, false);
         mem::replace(&mut self.active, active)
     }
@@ -227,7 +232,9 @@ impl State {
         let end = Position { log: active.log, offset: active.encoder.offset(), index: self.accepted.index };
         (self.accepted, self.written, self.durable) = (end, end, end);
         (self.written_digest, self.durable_digest) = (active.encoder.digest(), active.encoder.digest());
-        self.forming.clear();
+        self.block = block_of(&*active.sink);
+        let memory = mem::take(&mut self.forming).into_memory();
+        self.forming = Buffer::begin(memory, end.offset, self.block);
         self.forming_start = end.offset;
         self.forming_records = 0;
         self.promise = None;
@@ -239,15 +246,23 @@ impl State {
 
     /// Takes the forming group away, and begins the next in a buffer that was used before.
     pub(crate) fn take_forming(&mut self) -> Group {
-        let bytes = mem::replace(&mut self.forming, self.spares.pop().unwrap_or_default());
+        let memory = self.spares.pop().unwrap_or_default();
+        let next = Buffer::begin(memory, self.accepted.offset, self.block);
+        let bytes = mem::replace(&mut self.forming, next);
         let start = mem::replace(&mut self.forming_start, self.accepted.offset);
         self.forming_records = 0;
         Group { bytes, start }
     }
 
+    /// How long the forming group may become before it is written though nobody waits for it.
+    pub(crate) fn group_bytes(&self) -> usize {
+        if self.block > 1 { DIRECT_GROUP_BYTES } else { GROUP_BYTES }
+    }
+
     /// A copy of the forming group.
     pub(crate) fn forming_group(&self) -> Option<Group> {
-        (!self.forming.is_empty()).then(|| Group { bytes: self.forming.clone(), start: self.forming_start })
+        let copy = || Group { bytes: self.forming.get().to_vec().into(), start: self.forming_start };
+        (!self.forming.is_empty()).then(copy)
     }
 
     /// Keeps a group until it is durable (RS1). Small ones are put together, so that a log of many small groups that nobody syncs needs no buffer
@@ -258,21 +273,22 @@ impl State {
         if bytes > SMALL_GROUP_BYTES {
             return self.unsynced.push_back(group);
         }
-        let has_room = |last: &Group| last.bytes.capacity() - last.bytes.len() >= bytes;
+        let has_room = |last: &Group| last.bytes.room() >= bytes;
         if !self.unsynced.back().is_some_and(has_room) {
             let large = self.spares.iter().rposition(|spare| spare.capacity() >= GROUP_BYTES);
             let holder = large.map(|at| self.spares.swap_remove(at));
             let holder = holder.unwrap_or_else(|| Vec::with_capacity(GROUP_BYTES));
-            self.unsynced.push_back(Group { bytes: holder, start: group.start });
+            self.unsynced.push_back(Group { bytes: holder.into(), start: group.start });
         }
         if let Some(last) = self.unsynced.back_mut() {
-            last.bytes.extend_from_slice(&group.bytes);
+            last.bytes.vec().extend_from_slice(group.bytes.get());
         }
         self.give_back(group.bytes);
     }
 
     /// A buffer that nobody needs any more.
-    pub(crate) fn give_back(&mut self, mut bytes: Vec<u8>) {
+    pub(crate) fn give_back(&mut self, bytes: Buffer) {
+        let mut bytes = bytes.into_memory();
         let kept: usize = self.spares.iter().map(Vec::capacity).sum();
         if kept.saturating_add(bytes.capacity()) <= SPARE_BYTES_MAX {
             bytes.clear();
@@ -311,14 +327,14 @@ impl State {
                 let next_index = Index::new(self.written.index.get() + 1);
                 promise = Promise { durable_end: self.written.offset, next_index };
             }
-            self.active.encoder.fill_promise(&mut self.forming, slot, &promise);
+            self.active.encoder.fill_promise(self.forming.vec(), slot, &promise);
             self.promised = self.durable.index;
         }
     }
 
     /// Begins a group that is only a promise.
     pub(crate) fn reserve_promise(&mut self) {
-        self.promise = Some(self.active.encoder.reserve_promise(&mut self.forming));
+        self.promise = Some(self.active.encoder.reserve_promise(self.forming.vec()));
         self.accepted.offset = self.active.encoder.offset();
     }
 
@@ -330,11 +346,18 @@ impl State {
         if self.in_flight.is_some_and(taken) { self.round } else { self.round.wrapping_add(1) }
     }
 
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if let Some(cause) = &self.failed {
-            return Err(Error::Poisoned { cause: Arc::new(cause.clone()) });
+        if self.failed.is_none() && !self.closed { Ok(()) } else { self.unusable() }
+    }
+
+    /// Why nothing can be accepted any more.
+    #[cold]
+    fn unusable(&self) -> Result<()> {
+        match &self.failed {
+            Some(cause) => Err(Error::Poisoned { cause: Arc::new(cause.clone()) }),
+            None => Err(Error::Closed),
         }
-        if self.closed { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Encodes a record that has been checked.
@@ -348,9 +371,9 @@ impl State {
                 || seeded_bug!(PromiseAlways)
                 || (seeded_bug!(PromiseOfWritten) && self.written.index > self.promised);
             let due = due && !seeded_bug!(PromiseNever);
-            self.promise = due.then(|| self.active.encoder.reserve_promise(&mut self.forming));
+            self.promise = due.then(|| self.active.encoder.reserve_promise(self.forming.vec()));
         }
-        self.active.encoder.record(&mut self.forming, head, families, payload);
+        self.active.encoder.record(self.forming.vec(), head, families, payload);
         self.forming_records += 1;
         self.active.records += 1;
         self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
@@ -361,4 +384,8 @@ impl State {
         self.accepted = Position { log: self.active.log, offset, index: head.index };
         Appended { index: head.index, seqs: head.seqs, position: self.accepted }
     }
+}
+
+fn block_of(sink: &dyn Sink) -> usize {
+    usize::try_from(sink.block_bytes()).unwrap_or(1)
 }

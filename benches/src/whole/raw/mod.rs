@@ -21,12 +21,13 @@ use batch::Batch;
 use file::{Access, RawFile};
 
 /// The raw sides.
-pub const SIDES: [Side; 7] = [
+pub const SIDES: [Side; 8] = [
     Side { name: "raw:append", work: append },
     Side { name: "raw:zeroed", work: zeroed },
     Side { name: "raw:direct", work: direct },
     Side { name: "raw:direct_dsync", work: direct_dsync },
     Side { name: "raw:stream", work: stream },
+    Side { name: "raw:stream_synced", work: stream_synced },
     Side { name: "raw:read_crc", work: read_crc },
     Side { name: "raw:unlink", work: unlink },
 ];
@@ -88,6 +89,11 @@ fn stream(workload: Workload) -> Option<Work> {
         Workload::Recycled => Some(Work::new(stream::recycled)),
         _ => None,
     }
+}
+
+/// The same with a sync every few MiB, by another thread.
+fn stream_synced(workload: Workload) -> Option<Work> {
+    (workload == Workload::Nosync).then(|| Work::new(stream::synced))
 }
 
 /// The files that the log wrote, read once with a CRC-32 for each record.

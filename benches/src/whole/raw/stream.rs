@@ -1,7 +1,14 @@
-//! Writing without syncs: a copy and a CRC-32 for each record, and a write whenever a buffer is full.
+//! Writing without syncs: a copy and a CRC-32 for each record, and a write whenever a buffer is full; and the same with a thread beside it that
+//! syncs now and then, as the log does it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
+
+use wal_manager::SYNC_BYTES_DEFAULT;
 
 use super::batch::HEADER_BYTES;
 use super::file::fill;
@@ -20,6 +27,31 @@ pub(super) fn fresh(case: &Case) -> Measured {
     stream.counted(case, case.volume(NOSYNC_BYTES))
 }
 
+/// What the log does at least, by default: every 8 MiB are synced by another thread, and at most four such parts wait for it.
+pub(super) fn synced(case: &Case) -> Measured {
+    let directory = data::directory();
+    let file = File::create_new(directory.path().join("raw")).expect("a new file");
+    let clone = file.try_clone().expect("a second handle");
+    // One is at the disk, two wait, and one is being filled.
+    let (parts, waiting) = mpsc::sync_channel(2);
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&syncs);
+    let syncer = thread::spawn(move || {
+        for () in waiting {
+            clone.sync_data().expect("a sync");
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let mut stream = Stream::new(file, 64 << 10);
+    stream.parts = Some(parts);
+    stream.write(case.size, case.volume(WARM_BYTES));
+    let before = syncs.load(Ordering::Relaxed);
+    let measured = stream.counted(case, case.volume(NOSYNC_BYTES));
+    let measured = Measured { syncs: syncs.load(Ordering::Relaxed) - before, ..measured };
+    syncer.join().expect("the thread that syncs");
+    measured
+}
+
 /// A buffer of 256 KiB, so that writes are aligned, into a file that was written before and is in the page cache.
 pub(super) fn recycled(case: &Case) -> Measured {
     let directory = data::directory();
@@ -34,11 +66,13 @@ struct Stream {
     full: usize,
     offset: u64,
     writes: u64,
+    /// Told of every [`SYNC_BYTES_DEFAULT`] that were written.
+    parts: Option<SyncSender<()>>,
 }
 
 impl Stream {
     fn new(file: File, full: usize) -> Self {
-        Self { file, buffer: Vec::with_capacity(full), full, offset: 0, writes: 0 }
+        Self { file, buffer: Vec::with_capacity(full), full, offset: 0, writes: 0, parts: None }
     }
 
     fn counted(mut self, case: &Case, bytes: u64) -> Measured {
@@ -77,7 +111,13 @@ impl Stream {
 
     fn empty(&mut self) {
         self.file.write_all_at(&self.buffer, self.offset).expect("a write");
+        let part = self.offset / SYNC_BYTES_DEFAULT;
         self.offset += self.buffer.len() as u64;
+        if let Some(parts) = &self.parts
+            && self.offset / SYNC_BYTES_DEFAULT != part
+        {
+            parts.send(()).expect("the thread that syncs");
+        }
         self.writes += 1;
         self.buffer.clear();
     }

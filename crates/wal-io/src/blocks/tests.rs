@@ -13,14 +13,41 @@ const BLOCK: usize = 64;
 struct File(Vec<u8>);
 
 impl File {
+    fn read(&self, at: u64, to: &mut [u8]) -> Result<usize, Infallible> {
+        let rest = self.0.get(usize::try_from(at).unwrap()..).unwrap_or_default();
+        let length = rest.len().min(to.len());
+        to[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+
+    /// Writes bytes of which most are not copied.
+    fn write_uncopied(&mut self, blocks: &mut Blocks, offset: usize, bytes: &[u8]) -> usize {
+        let mut reads = 0;
+        let read = |at: u64, to: &mut [u8]| {
+            reads += 1;
+            self.read(at, to)
+        };
+        let Ok(ends) = blocks.compose_ends(offset as u64, bytes, read);
+        let ends = ends.expect("long, and where it is in the file");
+        let mut at = usize::try_from(ends.at).unwrap();
+        assert_eq!(at % BLOCK, 0);
+        for slice in blocks.slices(&ends, bytes) {
+            assert!(slice.len() % BLOCK == 0 && (slice.is_empty() || slice.as_ptr().addr() % BLOCK == 0));
+            if self.0.len() < at + slice.len() {
+                self.0.resize(at + slice.len(), 0);
+            }
+            self.0[at..at + slice.len()].copy_from_slice(slice);
+            at += slice.len();
+        }
+        blocks.written_ends(&ends);
+        reads
+    }
+
     fn write(&mut self, blocks: &mut Blocks, offset: usize, bytes: &[u8]) -> usize {
         let mut reads = 0;
         let read = |at: u64, to: &mut [u8]| {
             reads += 1;
-            let rest = self.0.get(usize::try_from(at).unwrap()..).unwrap_or_default();
-            let length = rest.len().min(to.len());
-            to[..length].copy_from_slice(&rest[..length]);
-            Ok::<_, Infallible>(length)
+            self.read(at, to)
         };
         let Ok(piece) = blocks.compose(offset as u64, bytes, read);
         let at = usize::try_from(piece.at).unwrap();
@@ -42,6 +69,7 @@ proptest! {
         old in 0_usize..200,
         writes in prop::collection::vec((0_usize..400, 1_usize..200), 1..20),
         ascending in any::<bool>(),
+        long in any::<u32>(),
     ) {
         let mut file = File(vec![0xAA; old]);
         let mut expected = file.0.clone();
@@ -49,8 +77,18 @@ proptest! {
         let (mut next, mut end) = (0, 0);
         for (number, (skip, length)) in (1_u8..).zip(writes) {
             let offset = if ascending { next } else { skip };
+            let length = if long >> number & 1 == 1 { UNCOPIED_BYTES + length } else { length };
             next = offset + length;
-            let reads = file.write(&mut blocks, offset, &vec![number; length]);
+            let reads = if length >= UNCOPIED_BYTES {
+                // Where it stands in memory as in the file.
+                let mut memory = vec![0; length + BLOCK];
+                let start = (BLOCK + offset - memory.as_ptr().addr() % BLOCK) % BLOCK;
+                let bytes = &mut memory[start..start + length];
+                bytes.fill(number);
+                file.write_uncopied(&mut blocks, offset, bytes)
+            } else {
+                file.write(&mut blocks, offset, &vec![number; length])
+            };
             prop_assert!(!ascending || number == 1 || reads == 0, "ascending writes read nothing");
             if expected.len() < next {
                 expected.resize(next, 0);
@@ -65,6 +103,21 @@ proptest! {
             prop_assert_eq!(&file.0, &expected);
         }
     }
+}
+
+#[test]
+fn only_what_is_long_and_stands_in_memory_as_in_the_file_is_not_copied() {
+    let mut blocks = Blocks::new(BLOCK);
+    let memory = vec![1; UNCOPIED_BYTES + 2 * BLOCK];
+    let aligned = memory.as_ptr().align_offset(BLOCK);
+    let read = |_: u64, _: &mut [u8]| Ok::<_, Infallible>(0);
+    let taken = |blocks: &mut Blocks, offset, bytes: &[u8]| {
+        let Ok(ends) = blocks.compose_ends(offset, bytes, read);
+        ends.is_some()
+    };
+    let long = &memory[aligned..aligned + UNCOPIED_BYTES];
+    assert!(taken(&mut blocks, 0, long) && taken(&mut blocks, 5 * BLOCK as u64, long));
+    assert!(!taken(&mut blocks, 1, long) && !taken(&mut blocks, 0, &long[..UNCOPIED_BYTES - 1]));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! again here, whichever it is; every other error is the caller's.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSlice};
 
 use rustix::fs as sys;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
@@ -57,13 +57,46 @@ impl Calls {
         Ok(())
     }
 
+    /// Whether [`Calls::write_slices`] works.
+    pub(super) fn take_slices(&self) -> bool {
+        matches!(self, Self::System)
+    }
+
+    /// Writes several pieces of memory one behind the other, from a multiple of `unit` on, with one call.
+    pub(super) fn write_slices(
+        &self,
+        file: &File,
+        mut at: u64,
+        mut slices: &mut [IoSlice<'_>],
+        unit: usize,
+        until: Until,
+    ) -> io::Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let left: usize = slices.iter().map(|slice| slice.len()).sum();
+            let written = retry(|| match until {
+                Until::Written => rustix::io::pwritev(file, slices, at),
+                #[cfg(target_os = "linux")]
+                Until::Durable => rustix::io::pwritev2(file, slices, at, rustix::io::ReadWriteFlags::DSYNC),
+            })?;
+            // The rest has to start where the kernel can write.
+            let written = if written >= left { left } else { written - written % unit };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            at = at.saturating_add(written as u64);
+            IoSlice::advance_slices(&mut slices, written);
+        }
+        Ok(())
+    }
+
     fn write(&self, file: &File, at: u64, bytes: &[u8], until: Until) -> rustix::io::Result<usize> {
         match (self, until) {
             (Self::System, Until::Written) => rustix::io::pwrite(file, bytes, at),
             #[cfg(target_os = "linux")]
             (Self::System, Until::Durable) => {
                 let flags = rustix::io::ReadWriteFlags::DSYNC;
-                rustix::io::pwritev2(file, &[io::IoSlice::new(bytes)], at, flags)
+                rustix::io::pwritev2(file, &[IoSlice::new(bytes)], at, flags)
             }
             #[cfg(all(target_os = "linux", feature = "io-uring"))]
             (Self::Ring(ring), _) => ring.write(file, at, bytes, until),

@@ -3,7 +3,7 @@
 //! What is written is on the way to the device at once: there is no page that a failed sync could mark clean, and a write that shall be durable is
 //! one call (`pwritev2` with `RWF_DSYNC`).
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::calls::Until;
 use super::{FsFile, ZEROS_BYTES, retry};
-use crate::blocks::Blocks;
+use crate::blocks::{Aligned, Blocks, within};
 use crate::error::{IoError, Operation};
 use crate::storage::{Sink, Source};
 
@@ -67,6 +67,17 @@ impl DirectFile {
         let end = end.and_then(|end| end.checked_next_multiple_of(blocks.block() as u64));
         if end.is_none_or(|end| i64::try_from(end).is_err()) {
             return Err(fail(io::ErrorKind::FileTooLarge.into()));
+        }
+        if self.file.calls.take_slices()
+            && let Some(ends) = blocks.compose_ends(offset, bytes, |at, to| self.read(at, to))?
+        {
+            let [first, middle, last] = blocks.slices(&ends, bytes).map(IoSlice::new);
+            let mut slices = [first, middle, last];
+            let slices = slices.as_mut_slice();
+            let result = self.file.calls.write_slices(&self.file.file, ends.at, slices, self.unit, until);
+            result.map_err(fail).inspect_err(|_| blocks.failed())?;
+            blocks.written_ends(&ends);
+            return Ok(());
         }
         let (mut at, mut bytes) = (offset, bytes);
         while !bytes.is_empty() {
@@ -180,10 +191,13 @@ impl DirectFile {
         kept.change();
         let mut blocks = Blocks::new(kept.block());
         let mut end = self.file.length()?;
-        let zeros = vec![0; ZEROS_BYTES];
+        // Aligned, so that they are not copied.
+        let mut zeros = Aligned::new(kept.block());
+        let zeros = zeros.bytes(kept.block() + ZEROS_BYTES);
         while let Some(more) = length.checked_sub(end).filter(|more| *more > 0) {
             let more = usize::try_from(more).map_or(ZEROS_BYTES, |more| more.min(ZEROS_BYTES));
-            let bytes = zeros.get(..more).unwrap_or(&zeros);
+            let (_, bytes) = zeros.split_at(within(end, kept.block()));
+            let (bytes, _) = bytes.split_at(more);
             self.write(operation, &mut blocks, (end, bytes), Until::Written)?;
             end = end.saturating_add(more as u64);
         }

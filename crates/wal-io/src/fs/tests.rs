@@ -255,6 +255,22 @@ fn direct_writes_of_any_bytes_are_there_for_other_handles() {
         content.resize(expected.len().next_multiple_of(block), 0);
         assert_eq!(bytes(&storage, "a"), content);
     }
+    // Where it stands in memory as it will in the file, it is written from there.
+    for (number, length) in (100_u8..).zip([40_000, 1 << 20, 4096, 20_000]) {
+        let mut memory = vec![number; length + block];
+        let start = (block + expected.len() - memory.as_ptr().addr() % block) % block;
+        let piece = &mut memory[start..start + length];
+        piece[length - 1] = 0xff;
+        if number % 2 == 0 {
+            sink.write_at(expected.len() as u64, piece).unwrap();
+        } else {
+            sink.write_synced_at(expected.len() as u64, piece).unwrap();
+        }
+        expected.extend_from_slice(piece);
+        let mut content = expected.clone();
+        content.resize(expected.len().next_multiple_of(block), 0);
+        assert_eq!(bytes(&storage, "a"), content);
+    }
     sink.sync_data().unwrap();
     sink.sync_all().unwrap();
     let error = sink.write_at(u64::MAX - 1, b"xyz").unwrap_err();
