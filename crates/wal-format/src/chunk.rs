@@ -300,8 +300,8 @@ pub struct Checksums {
 }
 
 impl Checksums {
-    /// Room for 32 of them, four bytes each.
-    const BYTES: usize = 32 * 4;
+    /// Room for 64 of them, four bytes each.
+    const BYTES: usize = 64 * 4;
 
     /// None yet.
     pub const fn new() -> Self {

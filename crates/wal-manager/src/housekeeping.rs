@@ -124,7 +124,7 @@ impl List {
     fn take(&mut self) -> Option<Work> {
         // Seals first: what was sealed can be used again for the next log.
         if let Some(closed) = self.seals.pop_front() {
-            return Some(Work::Seal(closed));
+            return Some(Work::Seal(Box::new(closed)));
         }
         std::mem::take(&mut self.prepare).then_some(Work::Prepare)
     }
@@ -132,7 +132,7 @@ impl List {
 
 /// A piece of work.
 pub(crate) enum Work {
-    Seal(Closed),
+    Seal(Box<Closed>),
     Prepare,
 }
 

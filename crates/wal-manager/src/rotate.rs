@@ -302,7 +302,8 @@ impl Inner {
 
     /// Seals the active log for good and records the clean end (PR5).
     pub(crate) fn close(&self) -> Result<()> {
-        while let Some(Work::Seal((log, next_index))) = self.housekeeper.take() {
+        while let Some(Work::Seal(closed)) = self.housekeeper.take() {
+            let (log, next_index) = *closed;
             self.seal(log, next_index);
         }
         self.retention.unlink_spares(&*self.storage);

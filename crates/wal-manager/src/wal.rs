@@ -350,7 +350,8 @@ impl Inner {
     /// Does a piece of work that is off the commit path.
     pub(crate) fn do_work(&self, work: Work) -> Result<()> {
         match work {
-            Work::Seal((log, next_index)) => {
+            Work::Seal(closed) => {
+                let (log, next_index) = *closed;
                 self.seal(log, next_index);
                 Ok(())
             }
