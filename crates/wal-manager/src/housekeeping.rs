@@ -12,7 +12,7 @@ use tracing::warn;
 use wal_format::Index;
 
 use crate::state::ActiveLog;
-use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, spawn};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, has_ended, spawn};
 use crate::wal::Inner;
 
 /// The next log is made when the active one is full to one part in so many, unless the engine rotates by itself: so a log that is opened for a
@@ -116,7 +116,7 @@ impl Housekeeper {
 impl List {
     fn runs(&self) -> bool {
         match &self.worker {
-            Worker::Runs { thread, process } => *process == std::process::id() && !thread.is_finished(),
+            Worker::Runs { thread, process } => *process == std::process::id() && !has_ended(thread),
             Worker::None | Worker::Wanted => false,
         }
     }

@@ -22,6 +22,18 @@ pub(crate) fn spawn(name: &str, code: impl FnOnce() + Send + 'static) -> std::io
     Builder::new().name(name.to_owned()).spawn(code)
 }
 
+/// Whether a thread has ended, or panicked.
+#[cfg(not(wal_shuttle))]
+pub(crate) fn has_ended(thread: &JoinHandle<()>) -> bool {
+    thread.is_finished()
+}
+
+/// Shuttle cannot tell, and a test fails where a thread panics.
+#[cfg(wal_shuttle)]
+pub(crate) fn has_ended(_thread: &JoinHandle<()>) -> bool {
+    false
+}
+
 /// A number that threads sleep on until it changes. To wake is to change it, so whoever read it before that does not fall asleep.
 #[cfg(not(wal_shuttle))]
 mod word {

@@ -539,7 +539,7 @@ fn handover() {
 
 /// Tickets that are awaited, beside others that are waited for: the log's own thread leads where nobody else does.
 fn awaited_tickets() {
-    let mut world = if thread_rng().next_u64() % 2 == 0 {
+    let mut world = if thread_rng().next_u64().is_multiple_of(2) {
         World::new(LOG_BYTES_DEFAULT)
     } else {
         World::timed(LOG_BYTES_DEFAULT)
@@ -596,7 +596,7 @@ fn timers() {
 
 /// The disk fails once; whoever is told resumes, and all go on.
 fn resume() {
-    let mut world = if thread_rng().next_u64() % 2 == 0 {
+    let mut world = if thread_rng().next_u64().is_multiple_of(2) {
         World::new(LOG_BYTES_MIN)
     } else {
         World::timed(LOG_BYTES_MIN)
