@@ -1,5 +1,6 @@
 //! Details of `wal-format` that a run of cargo-mutants found nobody looking at (T10).
 
+use proptest::prelude::*;
 use wal_format::batch::{BatchError, BatchOps};
 use wal_format::chunk::{self, ChunkFault};
 use wal_format::encode::LogEncoder;
@@ -102,4 +103,31 @@ fn t10_only_a_header_under_another_name_is_called_renamed() {
     LogEncoder::new(LogSeed::new(wal_id(), other)).header(&mut bytes, &header);
     let renamed = HeaderFault::OtherLog { expected: LOG, found: other, wal_id: wal_id() };
     assert_eq!(FileHeader::decode(LOG, &bytes).unwrap_err(), renamed);
+}
+
+proptest! {
+    /// A plain record has two decoders; they must never differ, whatever the bytes are.
+    #[test]
+    fn f7_f10_the_decoder_of_plain_records_agrees_with_the_other(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..40),
+        plain: bool,
+        numbers in prop::collection::vec(0_u8..4, 3),
+    ) {
+        // Mostly short numbers and known kinds: random bytes alone are hardly ever a record.
+        if plain && bytes.len() >= 6 {
+            bytes[0] &= 3;
+            bytes[2] = 0;
+            for (place, number) in bytes[3..].iter_mut().zip(numbers) {
+                *place = number;
+            }
+        }
+        let expected = record::decode(&bytes).ok().filter(|_| bytes[0] == 0);
+        let found = record::decode_plain(&bytes);
+        prop_assert_eq!(found.is_some(), expected.is_some());
+        if let (Some(plain), Some(record)) = (found, expected) {
+            let head = Head::new(plain.kind, plain.index, plain.seqs);
+            prop_assert!(record.families.is_default());
+            prop_assert_eq!((head, &bytes[plain.envelope..]), (record.head, record.payload));
+        }
+    }
 }

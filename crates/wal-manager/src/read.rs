@@ -7,7 +7,7 @@ use wal_format::chunk::{
     self, CHUNK_BYTES_MIN, Checksums, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES,
 };
 use wal_format::control::{Promise, Seal};
-use wal_format::record::{self, Families, Head};
+use wal_format::record::{self, Families, Head, Plain};
 use wal_format::{BLOCK_BYTES, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
 use wal_io::Source;
 
@@ -223,10 +223,41 @@ impl LogReader {
         };
         let (length, crc) = (chunk.length(), chunk.crc);
         self.checksums.push(crc);
-        self.count(head, next);
+        self.count(head.seqs, next);
         self.offset = at.saturating_add(length as u64);
         self.good_end = self.offset;
         Some(FoundRecord { offset: at, head })
+    }
+
+    /// The same for a record that is plain, too: what a replay of many short records does most of the time.
+    #[inline(always)]
+    pub(crate) fn plain_record(&mut self) -> Option<(u64, Plain)> {
+        let at = self.offset;
+        if self.partial.is_some() || at >= self.end || self.checksums.is_full() {
+            return None;
+        }
+        let chunk = chunk::decode(&self.seed, at, self.window.from(at)).ok()?;
+        if chunk.kind != ChunkType::Full {
+            return None;
+        }
+        let plain = record::decode_plain(chunk.payload)?;
+        let next = plain.index.next()?;
+        if Some(plain.index) != self.next_index || plain.seqs.first() < self.seq_floor {
+            return None;
+        }
+        let length = chunk.payload.len();
+        self.last = LastRecord {
+            assembled: None,
+            at: at.saturating_add(HEADER_BYTES as u64),
+            length,
+            envelope: plain.envelope,
+            only_default: true,
+        };
+        self.checksums.push(chunk.crc);
+        self.count(plain.seqs, next);
+        self.offset = at.saturating_add((HEADER_BYTES + length) as u64);
+        self.good_end = self.offset;
+        Some((at, plain))
     }
 
     fn next_of_any_kind(&mut self) -> Result<Item> {
@@ -415,17 +446,17 @@ impl LogReader {
             self.first_index = head.index;
         }
         (self.last.envelope, self.last.only_default) = (envelope, only_default);
-        self.count(head, next);
+        self.count(head.seqs, next);
         Ok(FoundRecord { offset, head })
     }
 
     /// Counts a record in, behind which `next` follows.
     #[inline]
-    fn count(&mut self, head: Head, next: Index) {
+    fn count(&mut self, these: SeqRange, next: Index) {
         self.next_index = Some(next);
         // The last number of all leaves no floor above it; nothing can follow then, and `append` refuses.
-        self.seq_floor = head.seqs.last().next().unwrap_or(head.seqs.last());
-        self.seqs = Some(self.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        self.seq_floor = these.last().next().unwrap_or(these.last());
+        self.seqs = Some(self.seqs.map_or(these, |seqs| seqs.union(these)));
         self.records += 1;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use wal_format::record::Families;
+use wal_format::record::{Families, Plain};
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
 use wal_io::Storage;
 
@@ -190,9 +190,19 @@ impl Iterator for Records {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        while let Some((log, found)) = self.reading.whole_record() {
-            if !self.is_flushed(found.head.seqs.last()) {
-                return Some(Ok(self.record(log, found)));
+        while let Some((log, offset, Plain { kind, index, seqs, .. })) = self.reading.plain_record() {
+            if !self.is_flushed(seqs.last()) {
+                return Some(Ok(RecoveredRecord {
+                    log,
+                    offset,
+                    index,
+                    seqs,
+                    kind,
+                    families: FamilyList::new(Families::DEFAULT),
+                    payload: self.reading.payload(),
+                    proven: index < self.proven_below,
+                    time_micros: None,
+                }));
             }
         }
         self.next_of_any_kind()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wal_format::control::Seal;
 use wal_format::header::FileHeader;
-use wal_format::record::Families;
+use wal_format::record::{Families, Plain};
 use wal_format::{FamilyId, Index, LogNumber, LogSeed, SeqNum};
 use wal_io::Source;
 
@@ -145,16 +145,15 @@ impl Reading {
         self.reader.as_ref().map(LogReader::payload).unwrap_or_default()
     }
 
-    /// The next record, if that needs neither a read nor a thought; `None` says nothing.
-    #[inline]
-    pub(crate) fn whole_record(&mut self) -> Option<(LogNumber, FoundRecord)> {
+    /// The next record and where it begins, if it is plain and that needs neither a read nor a thought; `None` says nothing.
+    #[inline(always)]
+    pub(crate) fn plain_record(&mut self) -> Option<(LogNumber, u64, Plain)> {
         if self.salvage.is_some() {
             return None;
         }
-        let reader = self.reader.as_mut()?;
-        let found = reader.whole_record()?;
-        self.families.note(reader.families(), found.head.seqs.last());
-        Some((self.log, found))
+        let (offset, plain) = self.reader.as_mut()?.plain_record()?;
+        self.families.default = Some(plain.seqs.last());
+        Some((self.log, offset, plain))
     }
 
     /// What comes next; after [`Next::End`] and [`Next::Changed`], nothing.
