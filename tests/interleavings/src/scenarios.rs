@@ -7,6 +7,7 @@ use std::time::Duration;
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::thread::{self, JoinHandle};
 use wal_io::Operation;
+use wal_io::probe::Way;
 use wal_io::sim::{Fault, SimStorage};
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, GROUP_BYTES_MAX, Index, LOG_BYTES_DEFAULT, LOG_BYTES_MIN,
@@ -37,11 +38,12 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 21] = [
-    Scenario { name: "mixed_levels", share: 80, body: mixed_levels },
-    Scenario { name: "one_append_each", share: 90, body: one_append_each },
+pub const ALL: [Scenario; 22] = [
+    Scenario { name: "mixed_levels", share: 60, body: mixed_levels },
+    Scenario { name: "one_append_each", share: 80, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
     Scenario { name: "rotation_on_request", share: 60, body: rotation_on_request },
+    Scenario { name: "made_ahead", share: 30, body: made_ahead },
     Scenario { name: "close", share: 60, body: close },
     Scenario { name: "deletion", share: 60, body: deletion },
     Scenario { name: "reader_and_deletion", share: 40, body: reader_and_deletion },
@@ -229,6 +231,43 @@ fn rotation_on_request() {
         world.appender(1, &[Synced, Synced]),
         world.appender(2, &[Buffered, Written]),
         world.appender(3, &[Synced]),
+    ];
+    world.end(threads);
+}
+
+/// The thread that makes the next log ahead and seals behind, of new files and of deleted logs, among writers, rotations and deletions; often until the
+/// power goes or something fails.
+fn made_ahead() {
+    let mut world = World::with(LOG_BYTES_MIN, |options| {
+        options.background(true).way(Way::Filled).recycle(1 + thread_rng().next_u64() as usize % 2)
+    });
+    match world.rng.below(4) {
+        0 => {}
+        1 => {
+            let what = world.rng.pick(&["write", "sync", "create", "fill", "rename", "unlink"]);
+            world.disk.fail(fault(&format!("fail {what} #{} of *.wal with EIO", 1 + world.rng.below(6))));
+        }
+        _ => world.power.cut_after(world.rng.below(60)),
+    }
+    let rotator = || {
+        world.spawn(|session| {
+            for turn in 0..2 {
+                _ = session.rotate();
+                mark_newest(session, turn);
+                mark_newest(session, 1 - turn);
+            }
+        })
+    };
+    let threads = vec![
+        world.appender(1, &[Synced, Synced, Buffered]),
+        world.appender(2, &[Buffered, Synced]),
+        world.spawn(|session| {
+            for turn in 0..2 {
+                survive(|| session.append(draft_of(300 + turn, 30_000), Synced));
+            }
+        }),
+        rotator(),
+        rotator(),
     ];
     world.end(threads);
 }

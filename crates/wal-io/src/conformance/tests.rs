@@ -25,7 +25,7 @@ fn i7_fs_conforms() {
 
 /// The directory of temporary files may have no direct I/O, and then it is refused; that in which we are built has it.
 #[test]
-fn i7_fs_conforms_past_the_cache() {
+fn i7_i8_fs_conforms_past_the_cache() {
     let outer = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let number = Cell::new(0);
     let violations = check_all(|| {

@@ -31,7 +31,7 @@ fn choice(micros: [u64; 3]) -> Way {
 }
 
 #[test]
-fn the_fastest_way_is_chosen_if_it_wins_by_the_margin() {
+fn i8_the_fastest_way_is_chosen_if_it_wins_by_the_margin() {
     assert_eq!(choice([117, 85, 80]), Way::Direct);
     assert_eq!(choice([117, 85, 83]), Way::Filled);
     assert_eq!(choice([100, 98, 96]), Way::Direct);
@@ -69,7 +69,7 @@ fn rounds_that_are_disturbed_do_not_count_against_a_way() {
 }
 
 #[test]
-fn rings_are_a_way_of_their_own() {
+fn i8_rings_are_a_way_of_their_own() {
     let (disk, clock) = disk([117, 85, 80, 60]);
     assert_eq!(run(&disk, None, &clock).choice, Way::Direct);
     let report = run(&disk, Some(&disk), &clock);
