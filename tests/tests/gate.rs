@@ -181,7 +181,10 @@ const ANSWERS: &[(&str, &[Bug])] = &[
         ],
     ),
     ("fuzz smoke", &[Bug::LengthNotCovered]),
-    ("interleavings", &[Bug::WakesOne, Bug::ExclusiveWakesNobody, Bug::PanicLeavesWaiters]),
+    (
+        "interleavings",
+        &[Bug::WakesOne, Bug::ExclusiveWakesNobody, Bug::PanicLeavesWaiters, Bug::ResumeClosesLate],
+    ),
     ("simulation", &[Bug::AckOfNextGroup, Bug::ReadErrorIsEnd]),
 ];
 

@@ -77,6 +77,8 @@ impl Inner {
         sink.sync_data()?;
         self.metrics.written_bytes.increment(image.bytes.len() as u64);
 
+        // The new log is needed from here on.
+        next.abandoned.pop();
         let mut state = self.commit.lock();
         let frontier = state.durable;
         let new = ActiveLog {
@@ -88,26 +90,31 @@ impl Inner {
             families: image.records.families,
         };
         let mut old = state.go_on_in(new);
-        self.commit.publish(&state);
-        let durable = state.durable;
-        drop(state);
-
-        next.abandoned.pop();
-        // What was prepared lies below the new log, so it is jumped.
-        let made = next.prepared.take().into_iter().chain(next.ready.take());
-        next.abandoned.extend(made.map(|made| names::log_name(made.log)));
         if old.log == frontier.log {
             old.records = old.records.saturating_sub(image.records.count);
             if old.records == 0 {
                 old.families.clear();
                 old.seqs = None;
             }
+            // INVARIANT: G2. Before anybody sees the frontier in the new log: a deletion would take this one for gone, and put the floor above it.
             // Families and numbers may be those of records that have moved: that keeps it a little longer than it must be.
-            self.retention.closed(&old, frontier.offset);
+            if !seeded_bug!(ResumeClosesLate) {
+                self.retention.closed(&old, frontier.offset);
+            }
         } else {
             // Nothing of it was ever durable, not even its header.
             next.abandoned.push(names::log_name(old.log));
         }
+        self.commit.publish(&state);
+        let durable = state.durable;
+        drop(state);
+        if seeded_bug!(ResumeClosesLate) && old.log == frontier.log {
+            self.retention.closed(&old, frontier.offset);
+        }
+
+        // What was prepared lies below the new log, so it is jumped.
+        let made = next.prepared.take().into_iter().chain(next.ready.take());
+        next.abandoned.extend(made.map(|made| names::log_name(made.log)));
         // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out.
         self.retention.unlink_later(std::mem::take(&mut next.abandoned));
         Ok(durable)

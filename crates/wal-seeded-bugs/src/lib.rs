@@ -92,6 +92,8 @@ bugs! {
     ResumeFromWrittenNotDurable "RS1",
     /// A resume ends the old log where it was written to, not where it is durable.
     ResumeKeepsOldPredecessorEnd "RS1",
+    /// A resume lets the frontier be seen in the new log before the old one is among those that a deletion looks at.
+    ResumeClosesLate "G2",
     /// A sequence number below the floor is accepted.
     SequenceNotChecked "F7",
     /// A rotation forgets which families are in the log.

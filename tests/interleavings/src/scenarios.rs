@@ -640,6 +640,12 @@ fn resume() {
     } else {
         World::timed(LOG_BYTES_MIN)
     };
+    // An older log of family 0, and a record of family 1 that nobody flushes in the one that will fail.
+    world.session.append(draft(0), Synced).expect("nothing fails yet");
+    let flushed = world.session.wal.last_seq().expect("a record").get();
+    world.session.rotate().expect("nothing fails yet");
+    world.session.append(draft(1), Synced).expect("nothing fails yet");
+    world.session.resume().expect("nothing has failed, and from here on the session expects it");
     let turn = 1 + world.rng.below(4);
     let what = world.rng.pick(&["sync", "write"]);
     world.disk.fail(fault(&format!("fail {what} #{turn} of *.wal with EIO")));
@@ -679,6 +685,12 @@ fn resume() {
         world.spawn(|session| {
             if session.wal.rotate().is_err() {
                 session.wal.resume().expect("S14: the disk fails once");
+            }
+        }),
+        // A deletion that sees the frontier in the new log must see the old one too.
+        world.spawn(move |session| {
+            while session.mark_flushed(0, flushed).is_err() {
+                thread::yield_now();
             }
         }),
     ];
