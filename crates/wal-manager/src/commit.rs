@@ -176,12 +176,9 @@ impl Commit {
 
     fn wait<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
         state.blocked += 1;
-        let mut state = self.changed.wait(state).unwrap_or_else(|poisoned| {
-            let mut state = poisoned.into_inner();
-            state.broken = true;
-            state.failed.get_or_insert(Error::Panicked);
-            state
-        });
+        let woken = self.changed.wait(state);
+        // INVARIANT: S8. Whoever sees it first tells all others, those too who sleep on a word and not here.
+        let mut state = woken.unwrap_or_else(|poisoned| self.broken(poisoned.into_inner()));
         state.blocked = state.blocked.saturating_sub(1);
         state
     }
