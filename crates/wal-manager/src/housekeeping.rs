@@ -36,6 +36,8 @@ struct List {
     prepare: bool,
     /// There may be logs that nobody needs any more.
     delete: bool,
+    /// The engine is to be told of pressure.
+    pressure: bool,
     seals: VecDeque<Closed>,
 }
 
@@ -53,7 +55,13 @@ impl Housekeeper {
     pub(crate) fn new(background: bool) -> Self {
         let worker = if background { Worker::Wanted } else { Worker::None };
         Self {
-            list: Mutex::new(List { worker, prepare: false, delete: false, seals: VecDeque::new() }),
+            list: Mutex::new(List {
+                worker,
+                prepare: false,
+                delete: false,
+                pressure: false,
+                seals: VecDeque::new(),
+            }),
             changed: Condvar::new(),
         }
     }
@@ -74,6 +82,13 @@ impl Housekeeper {
     pub(crate) fn delete(&self, inner: &Arc<Inner>) {
         let mut list = self.lock();
         list.delete = true;
+        self.begin(&mut list, inner);
+    }
+
+    /// Asks that the engine be told of pressure.
+    pub(crate) fn tell_pressure(&self, inner: &Arc<Inner>) {
+        let mut list = self.lock();
+        list.pressure = true;
         self.begin(&mut list, inner);
     }
 
@@ -139,7 +154,11 @@ impl List {
         if std::mem::take(&mut self.delete) {
             return Some(Work::Delete);
         }
-        std::mem::take(&mut self.prepare).then_some(Work::Prepare)
+        if std::mem::take(&mut self.prepare) {
+            return Some(Work::Prepare);
+        }
+        // Last: the engine's code may take its time.
+        std::mem::take(&mut self.pressure).then_some(Work::Pressure)
     }
 }
 
@@ -148,6 +167,7 @@ pub(crate) enum Work {
     Seal(Closed),
     Delete,
     Prepare,
+    Pressure,
 }
 
 /// The thread. It keeps the log alive: whoever drops or closes the log stops it.

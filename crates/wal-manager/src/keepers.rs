@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::Duration;
 
 use tracing::warn;
 use wal_format::LogNumber;
@@ -24,7 +23,7 @@ use crate::wal::Inner;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum KeeperKind {
-    /// The log is being written.
+    /// The log is being written, or is the last one of a directory that nobody has open.
     Active,
     /// The log is not sealed off yet: everything durable ends in it or before it, because no record behind it is durable.
     Unsealed,
@@ -101,8 +100,6 @@ pub(crate) struct Pinned {
     budget: Option<u64>,
     /// Microseconds since 1970 when it was made.
     pub(crate) since_micros: u64,
-    /// The clock's monotonic time when it last moved.
-    pub(crate) moved: Duration,
     /// It keeps nothing any more.
     lost: bool,
 }
@@ -127,13 +124,13 @@ impl Inner {
         from: LogNumber,
         budget: Option<u64>,
     ) -> Pin {
-        let (since_micros, moved) = (micros(self.clock.wall()), self.clock.monotonic());
+        let since_micros = micros(self.clock.wall());
         let mut pins = self.keepers.lock();
         pins.last_id += 1;
         let id = pins.last_id;
         let lost = from < pins.floor;
         let name = name.to_owned();
-        pins.pins.insert(id, Pinned { kind, name, from, budget, since_micros, moved, lost });
+        pins.pins.insert(id, Pinned { kind, name, from, budget, since_micros, lost });
         drop(pins);
         Pin { inner: Arc::downgrade(self), keepers: Arc::clone(&self.keepers), id }
     }
@@ -144,10 +141,9 @@ impl Pin {
     /// Nothing below `from` is needed any more. Never goes back, and brings nothing back that is lost.
     pub(crate) fn advance(&self, from: LogNumber) {
         let Some(inner) = self.inner.upgrade() else { return };
-        let now = inner.clock.monotonic();
         let mut pins = self.keepers.lock();
         let Some(pinned) = pins.pins.get_mut(&self.id).filter(|pinned| pinned.from < from) else { return };
-        (pinned.from, pinned.moved) = (from, now);
+        pinned.from = from;
         drop(pins);
         inner.delete_later();
     }

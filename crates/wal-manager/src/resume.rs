@@ -86,6 +86,7 @@ impl Inner {
             records: image.records.count,
             seqs: image.records.seqs,
             families: image.records.families,
+            created_micros: micros(self.clock.wall()),
         };
         let mut old = state.go_on_in(new);
         self.commit.publish(&state);

@@ -132,6 +132,7 @@ impl Inner {
             records: 0,
             seqs: None,
             families: BTreeMap::new(),
+            created_micros: header.created_micros,
         };
         let mut old = state.switch(log, bytes);
         if seeded_bug!(FamiliesForgotten) {
@@ -150,6 +151,7 @@ impl Inner {
             self.seal(old, next_index);
         }
         self.delete_later();
+        self.pressure_later();
         self.update_gauges();
         Ok(sealed)
     }
