@@ -61,7 +61,9 @@ impl Inspection {
     /// logs too, and cannot be seen from here.
     pub fn why_kept(&self) -> Vec<Kept> {
         let frontier = self.logs.iter().rev().find(|info| info.records > 0).map(|info| info.log);
-        why_kept(&self.logs, frontier.unwrap_or_default(), &self.checkpoint, &[])
+        // Where everything durable ends, as far as can be told without the lock.
+        let frontier = frontier.unwrap_or_default().max(self.checkpoint.active);
+        why_kept(&self.logs, frontier, &self.checkpoint, &[])
     }
 
     /// What was found. Nothing is done about it.

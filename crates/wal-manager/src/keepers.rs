@@ -216,4 +216,6 @@ pub(crate) fn held_bytes(unneeded: &[&LogInfo], first: usize) -> u64 {
 }
 
 #[cfg(test)]
+mod day;
+#[cfg(test)]
 mod tests;

@@ -148,19 +148,39 @@ impl Inner {
 
     /// Tells the gauges, and whoever listens, of those who keep the oldest logs.
     pub(crate) fn watch_keepers(&self) {
-        let kept = self.why_kept();
+        let (logs, content, pins) = (self.logs(), self.checkpoint.content(), self.keepers.pinned());
         for (kind, bytes, since) in &self.metrics.kept {
-            let of_kind = |keeper: &&Keeper| keeper.kind == *kind;
-            let first = kept.iter().position(|kept| kept.keepers.iter().any(|keeper| of_kind(&keeper)));
-            let held: u64 = first.map_or(0, |first| kept.iter().skip(first).map(|kept| kept.bytes).sum());
+            let keeps = |(at, info)| Some((at, kept_since(*kind, info, &content, &pins)?));
+            let (held, oldest) = logs.iter().enumerate().find_map(keeps).map_or((0, 0), |(at, oldest)| {
+                (logs.iter().skip(at).map(|info| info.bytes).sum::<u64>(), oldest)
+            });
             bytes.set(held as f64);
-            let keepers = first.and_then(|first| kept.get(first)).map_or(&[][..], |kept| &kept.keepers);
-            let oldest = keepers.iter().filter(of_kind).map(|keeper| keeper.since_micros).min();
-            since.set(oldest.unwrap_or_default() as f64 / 1e6);
+            since.set(oldest as f64 / 1e6);
         }
         // The active log is always kept.
-        if let (Some(limit), [oldest, _, ..]) = (self.keeper_warning, &*kept) {
-            self.stuck.look(oldest, limit, self.clock.monotonic());
+        if let (Some(limit), [oldest, _, ..]) = (self.keeper_warning, &*logs) {
+            let frontier = self.commit.lock().durable.log;
+            for kept in why_kept(std::slice::from_ref(oldest), frontier, &content, &pins) {
+                self.stuck.look(&kept, limit, self.clock.monotonic());
+            }
+        }
+    }
+}
+
+/// Since when the first keeper of a kind keeps a log, if any does, in microseconds since 1970.
+fn kept_since(kind: KeeperKind, info: &LogInfo, content: &Checkpoint, pins: &[Pinned]) -> Option<u64> {
+    match kind {
+        KeeperKind::Family => {
+            let flushed = |(family, last)| content.flushed.get(family).is_some_and(|mark| mark >= last);
+            (!info.families.iter().all(flushed)).then_some(info.created_micros)
+        }
+        KeeperKind::Hold => {
+            let holds = content.holds.values().filter(|hold| holds::holds_back(hold, info));
+            holds.map(|hold| hold.since_micros).min()
+        }
+        kind => {
+            let pins = pins.iter().filter(|pin| pin.kind == kind && info.log >= pin.from);
+            pins.map(|pin| pin.since_micros).min()
         }
     }
 }

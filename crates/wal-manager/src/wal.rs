@@ -394,9 +394,10 @@ impl Inner {
                 Ok(())
             }
             Work::Prepare => {
-                self.prepare_ahead()?;
-                // By now the log before the active one may have lost its last keeper, which was that everything durable ended there.
-                self.delete_unneeded().map(drop)
+                // By now the log before the active one may have lost its last keeper, which was that everything durable ended there. First: on a
+                // disk that is full this makes the room.
+                let deleted = self.delete_unneeded().map(drop);
+                self.prepare_ahead().and(deleted)
             }
         }
     }
