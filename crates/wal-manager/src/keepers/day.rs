@@ -1,4 +1,5 @@
 //! A day in the life of a log, in simulated time, against a model that knows who needs what.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers of a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
