@@ -409,7 +409,7 @@ impl Inner {
         let lowest = old.get(gone).map_or(frontier, |info| info.log);
         if gone > 0 {
             pins.raise_floor(lowest);
-            let last = old.iter().take(gone).filter_map(|info| info.seqs).last();
+            let last = old.iter().take(gone).rev().find_map(|info| info.seqs);
             if let Some(next) = last.and_then(|seqs| seqs.last().next()) {
                 self.retention.raise_oldest_seq(next);
             }
