@@ -77,3 +77,24 @@ impl Clock for HandClock {
         }
     }
 }
+
+/// Shows the time that it was set to, for what looks at the clock only when it is called.
+#[derive(Debug, Default)]
+pub struct StepClock(std::sync::atomic::AtomicU64);
+
+impl StepClock {
+    /// Moves the clock.
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(by.as_micros() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for StepClock {
+    fn wall(&self) -> Duration {
+        self.monotonic()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::SeqCst))
+    }
+}

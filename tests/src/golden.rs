@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use wal_format::checkpoint::{Checkpoint, CleanEnd, SLOT_BYTES, Slot};
+use wal_format::checkpoint::{Checkpoint, CleanEnd, Hold, SLOT_BYTES, Slot};
 use wal_format::header::Predecessor;
 use wal_format::{Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WriteBatch};
 
@@ -96,6 +96,17 @@ pub fn checkpoints() -> [Checkpoint; 2] {
     checkpoint.config_fingerprint = 0x1122_3344_5566_7788;
     checkpoint.flushed.insert(FamilyId::DEFAULT, SeqNum::new(1000));
     checkpoint.flushed.insert(FamilyId::MAX, SeqNum::new(17));
+    let backup = Hold {
+        from: SeqNum::new(900),
+        to: Some(SeqNum::new(1200)),
+        budget: Some(1 << 30),
+        since_micros: 1_700_000_000_000_000,
+        lost: false,
+    };
+    checkpoint.holds.insert("backup".to_owned(), backup);
+    let replica = Hold { from: SeqNum::new(3), to: None, budget: None, since_micros: 0, lost: true };
+    checkpoint.holds.insert("réplica".to_owned(), replica);
+    checkpoint.dropped.insert(FamilyId::MAX);
     let mut older = checkpoint.clone();
     older.version = 6;
     older.clean_end = Some(CleanEnd { log: LogNumber::new(4), end: 4096, next_index: Index::new(99) });

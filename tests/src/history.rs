@@ -140,6 +140,11 @@ impl History {
         self.known.last_key_value().map_or(0, |(index, _)| *index)
     }
 
+    /// Index of the first record that reaches `seq`.
+    pub fn first_from(&self, seq: u64) -> Option<u64> {
+        self.known.iter().find(|(_, known)| known.last >= seq.max(1)).map(|(index, _)| *index)
+    }
+
     /// How many appends, syncs and rotations were acknowledged as durable.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged

@@ -1,6 +1,6 @@
 //! Logs made to order through `wal-format`, and read with it into the items of [`naive`].
 
-use wal_format::checkpoint::Checkpoint;
+use wal_format::checkpoint::{Checkpoint, Hold};
 use wal_format::chunk::{self, Chunk, ChunkFault, Digest};
 use wal_format::control::{Promise, Seal};
 use wal_format::encode::LogEncoder;
@@ -400,5 +400,18 @@ pub fn checkpoint_item(checkpoint: &Checkpoint) -> naive::Checkpoint {
         clean_next_index: clean.map_or(0, |clean| clean.next_index.get()),
         config_fingerprint: checkpoint.config_fingerprint,
         flushed: checkpoint.flushed.iter().map(|(family, seq)| (family.get(), seq.get())).collect(),
+        dropped: checkpoint.dropped.iter().map(|family| family.get()).collect(),
+        holds: checkpoint.holds.iter().map(|(name, hold)| hold_item(name, hold)).collect(),
+    }
+}
+
+fn hold_item(name: &str, hold: &Hold) -> naive::Hold {
+    naive::Hold {
+        name: name.to_owned(),
+        from: hold.from.get(),
+        to: hold.to.map(|seq| seq.get()),
+        budget: hold.budget,
+        since: hold.since_micros,
+        lost: hold.lost,
     }
 }

@@ -121,6 +121,21 @@ pub struct Checkpoint {
     pub clean_next_index: u64,
     pub config_fingerprint: u64,
     pub flushed: Vec<(u32, u64)>,
+    /// The families among them that were dropped.
+    pub dropped: Vec<u32>,
+    pub holds: Vec<Hold>,
+}
+
+/// A hold in CHECKPOINT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as in docs/format.md")]
+pub struct Hold {
+    pub name: String,
+    pub from: u64,
+    pub to: Option<u64>,
+    pub budget: Option<u64>,
+    pub since: u64,
+    pub lost: bool,
 }
 
 const BLOCK: usize = 32768;
@@ -530,8 +545,12 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
     if families > 4096 || 136 + 12 * families > length {
         return None;
     }
+    let numbers: Vec<u32> = (0..families).map(|i| number32(bytes, 136 + 12 * i)).collect();
     let flushed: Vec<(u32, u64)> =
-        (0..families).map(|i| (number32(bytes, 136 + 12 * i), number(bytes, 140 + 12 * i, 8))).collect();
+        (0..families).map(|i| (numbers[i] % (1 << 31), number(bytes, 140 + 12 * i, 8))).collect();
+    let dropped: Vec<u32> =
+        numbers.iter().filter(|number| **number >> 31 == 1).map(|number| number % (1 << 31)).collect();
+    let holds = decode_holds(&bytes[136 + 12 * families..length])?;
     let checkpoint = Checkpoint {
         version: number(bytes, 20, 8),
         wal_id: bytes[28..44].try_into().ok()?,
@@ -547,6 +566,8 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
         clean_next_index: number(bytes, 116, 8),
         config_fingerprint: number(bytes, 124, 8),
         flushed,
+        dropped,
+        holds,
     };
     let valid = checkpoint.lowest != 0
         && checkpoint.next_index != 0
@@ -556,6 +577,39 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
         && checkpoint.flushed.windows(2).all(|pair| pair[0].0 < pair[1].0)
         && checkpoint.flushed.iter().all(|(family, _)| *family < 1 << 24);
     valid.then_some(checkpoint)
+}
+
+fn decode_holds(bytes: &[u8]) -> Option<Vec<Hold>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    if bytes.len() < 4 || number32(bytes, 0) > 64 {
+        return None;
+    }
+    let (mut holds, mut at) = (Vec::<Hold>::new(), 4);
+    for _ in 0..number32(bytes, 0) {
+        if bytes.len() < at + 2 {
+            return None;
+        }
+        let (flags, length) = (bytes[at], usize::from(bytes[at + 1]));
+        at += 2;
+        if flags > 7 || length == 0 || length > 64 || bytes.len() < at + length + 32 {
+            return None;
+        }
+        let name = String::from_utf8(bytes[at..at + length].to_vec()).ok()?;
+        at += length;
+        let (from, to, budget) = (number(bytes, at, 8), number(bytes, at + 8, 8), number(bytes, at + 16, 8));
+        let since = number(bytes, at + 24, 8);
+        at += 32;
+        let absent = (flags & 1 != 0 || to == 0) && (flags & 2 != 0 || budget == 0);
+        let in_order = holds.last().is_none_or(|before| before.name < name) && (flags & 1 == 0 || from <= to);
+        if !absent || !in_order || name.chars().any(char::is_control) {
+            return None;
+        }
+        let (to, budget) = ((flags & 1 != 0).then_some(to), (flags & 2 != 0).then_some(budget));
+        holds.push(Hold { name, from, to, budget, since, lost: flags & 4 != 0 });
+    }
+    Some(holds)
 }
 
 /// `length` little-endian bytes at `at`.

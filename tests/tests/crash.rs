@@ -4,6 +4,7 @@
 //! The model knows what was acknowledged and what a recovery has handed out, and is asked after each recovery (A, X, C). And L: a crash
 //! alone is never called damage.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wal_io::sim::{Fault, SimOptions, SimStorage};
@@ -18,7 +19,12 @@ struct Total {
     rewritten: u64,
     torn: u64,
     resumed: u64,
+    held: u64,
+    lost: u64,
 }
+
+/// The holds of a life. The first has no budget.
+const HOLDS: [&str; 2] = ["a", "b"];
 
 struct Life {
     rng: Rng,
@@ -28,6 +34,10 @@ struct Life {
     end: End,
     total: Total,
     trace: Vec<String>,
+    /// By name, where the hold may be; `None`: there may be none.
+    holds: BTreeMap<&'static str, BTreeSet<Option<u64>>>,
+    /// Up to where somebody tried to drop each family: its mark may be gone.
+    dropped: [u64; FAMILIES],
 }
 
 impl Life {
@@ -82,11 +92,16 @@ impl Life {
                     let next_index = recovery.report().next_index.get();
                     self.say(format!("recovered up to record {next_index}, {} handed out", records.len()));
                     assert!(records.iter().all(|record| record.proven));
-                    let flushed = |family| recovery.flushed(family).map_or(0, SeqNum::get);
+                    let without =
+                        |family: FamilyId| if self.dropped[family.get() as usize] > 0 { u64::MAX } else { 0 };
+                    let flushed = |family| recovery.flushed(family).map_or(without(family), SeqNum::get);
                     self.history.recovered(self.end, &records, next_index, flushed);
                     self.end = End::ProcessDeath;
                     match recovery.finish() {
-                        Ok((wal, _)) => return wal,
+                        Ok((wal, _)) => {
+                            self.check_holds(&wal);
+                            return wal;
+                        }
                         // What was closed cleanly is committed only now.
                         Err(error) => assert!(self.disk.is_frozen(), "{error}"),
                     }
@@ -104,6 +119,74 @@ impl Life {
             }
         }
         unreachable!("the loop returns")
+    }
+
+    /// G11: each hold is where it may be, and what it holds is there.
+    fn check_holds(&mut self, wal: &Wal) {
+        let holds = wal.holds();
+        for name in HOLDS {
+            let hold = holds.iter().find(|hold| hold.name == name);
+            let may = self.holds.entry(name).or_insert_with(|| [None].into());
+            let found = hold.map(|hold| hold.from.get());
+            assert!(may.contains(&found), "G11: hold {name} is at {found:?}, not at one of {may:?}");
+            *may = [found].into();
+            let Some(hold) = hold.filter(|hold| !hold.lost) else { continue };
+            let inspection = Wal::options_on(Arc::new(self.disk.clone())).inspect().unwrap();
+            let there: BTreeSet<u64> =
+                inspection.records().map(|record| record.unwrap().index.get()).collect();
+            if let Some(first) = self.history.first_from(hold.from.get()) {
+                let lost = (first..=self.history.last()).find(|index| !there.contains(index));
+                assert_eq!(lost, None, "G11: hold {name} from {} lost a record", hold.from);
+            }
+        }
+        assert!(holds.iter().all(|hold| !hold.lost || hold.budget_bytes.is_some()));
+        self.total.held += holds.iter().filter(|hold| !hold.lost).count() as u64;
+        self.total.lost += holds.iter().filter(|hold| hold.lost).count() as u64;
+    }
+
+    /// A call that leaves the hold `name` at `to`, or where it is.
+    fn holding<T>(
+        &mut self,
+        name: &'static str,
+        to: Option<u64>,
+        call: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<(), Error> {
+        let result = call();
+        let may = self.holds.entry(name).or_insert_with(|| [None].into());
+        match result.map_err(|error| (error.kind(), error)) {
+            Ok(_) => *may = [to].into(),
+            // A hold that is released is gone, lost or not.
+            Err((ErrorKind::Gap, _)) if to.is_none() => *may = [None].into(),
+            Err((ErrorKind::Gap | ErrorKind::Invalid | ErrorKind::Poisoned | ErrorKind::Closed, _)) => {}
+            Err((_, error)) => {
+                may.insert(to);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn hold_step(&mut self, wal: &Wal) -> Result<(), Error> {
+        let name = self.rng.pick(&HOLDS);
+        let next = wal.last_seq().map_or(0, |seq| seq.get() + 1);
+        let now = wal.holds().into_iter().find(|hold| hold.name == name).map(|hold| hold.from.get());
+        match (self.rng.below(4), now) {
+            (0, Some(_)) => {
+                self.say(format!("release hold {name}"));
+                self.holding(name, None, || wal.release_hold(name))
+            }
+            (1 | 2, Some(now)) => {
+                let to = now + self.rng.below(next.saturating_sub(now) + 1);
+                self.say(format!("advance hold {name} to {to}"));
+                self.holding(name, Some(to), || wal.advance_hold(name, SeqNum::new(to)))
+            }
+            _ => {
+                let from = if self.rng.one_in(3) { next } else { self.rng.below(next + 1) };
+                let budget = (name == "b").then(|| self.rng.below(20_000));
+                self.say(format!("hold {name} from {from}, budget {budget:?}"));
+                self.holding(name, Some(from), || wal.hold(name, SeqNum::new(from), budget))
+            }
+        }
     }
 
     fn append(&mut self, wal: &Wal) -> Result<(), Error> {
@@ -148,7 +231,7 @@ impl Life {
     }
 
     fn step(&mut self, wal: &Wal) -> Result<(), Error> {
-        match self.rng.below(20) {
+        match self.rng.below(26) {
             0..=11 => self.append(wal)?,
             12..=13 => {
                 self.say("sync");
@@ -160,16 +243,28 @@ impl Life {
                 wal.rotate()?;
                 self.history.durable(wal.durable().index.get());
             }
+            20..=24 => self.hold_step(wal)?,
+            25 => {
+                let family = self.rng.below(FAMILIES as u64) as u32;
+                let newest = wal.last_seq().map_or(0, SeqNum::get);
+                self.say(format!("drop family {family}"));
+                self.dropped[family as usize] = newest;
+                self.history.marking(family, newest);
+                wal.drop_family(FamilyId::new(family))?;
+                self.history.marked(family, newest);
+            }
             _ => {
                 let family = self.rng.below(FAMILIES as u64) as u32;
                 let newest = wal.last_seq().map_or(0, SeqNum::get);
                 let recorded = wal.flushed(FamilyId::new(family)).map_or(0, SeqNum::get);
+                let recorded = recorded.max(self.dropped[family as usize]);
                 if newest > recorded {
                     let seq = recorded + 1 + self.rng.below(newest - recorded);
                     self.say(format!("mark family {family} flushed through {seq}"));
                     self.history.marking(family, seq);
                     wal.mark_flushed(FamilyId::new(family), SeqNum::new(seq))?;
                     self.history.marked(family, seq);
+                    assert!(!wal.why_kept()[0].keepers.is_empty(), "G10: a log is kept by nobody");
                 }
             }
         }
@@ -255,6 +350,8 @@ fn live(seed: u64) -> Total {
         end: End::PowerCut,
         total: Total::default(),
         trace: vec![format!("seed {seed}")],
+        holds: BTreeMap::new(),
+        dropped: [0; FAMILIES],
     };
     let processes = 3 + life.rng.below(6);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -288,13 +385,23 @@ fn v15_v19_s5_random_crashes_also_inside_recovery_lose_nothing() {
         total.rewritten += one.rewritten;
         total.torn += one.torn;
         total.resumed += one.resumed;
+        total.held += one.held;
+        total.lost += one.lost;
     }
     println!(
-        "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut, {} resumed",
-        total.recoveries, total.unfinished, total.rewritten, total.torn, total.resumed
+        "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut, {} resumed, \
+         {} holds found again and {} lost",
+        total.recoveries,
+        total.unfinished,
+        total.rewritten,
+        total.torn,
+        total.resumed,
+        total.held,
+        total.lost
     );
     // The lives must meet what they are there for.
     if seeds.end - seeds.start >= 1000 {
         assert!(total.unfinished > 100 && total.rewritten > 100 && total.torn > 100 && total.resumed > 100);
+        assert!(total.held > 100 && total.lost > 100);
     }
 }

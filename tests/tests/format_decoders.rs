@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
-use wal_format::checkpoint::{Checkpoint, CleanEnd, SLOT_BYTES, Slot, SlotFault};
+use wal_format::checkpoint::{
+    Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold, SLOT_BYTES, Slot, SlotFault,
+    hold_name_is_valid,
+};
 use wal_format::header::Predecessor;
 use wal_format::{ChunkType, Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WalId};
 use wal_tests::fuzz::{Step, build};
@@ -25,6 +28,18 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..64_usize).prop_map(Step::FillTo),
         1 => (128..=u8::MAX, 1..100_usize).prop_map(|(kind, length)| Step::Ignorable { kind, length }),
     ]
+}
+
+fn hold() -> impl Strategy<Value = Hold> {
+    let number = || prop_oneof![0..5_u64, any::<u64>()];
+    (number(), proptest::option::of(number()), proptest::option::of(number()), number(), any::<bool>())
+        .prop_map(|(from, above, budget, since_micros, lost)| Hold {
+            from: SeqNum::new(from),
+            to: above.map(|above| SeqNum::new(from.saturating_add(above))),
+            budget,
+            since_micros,
+            lost,
+        })
 }
 
 fn record() -> impl Strategy<Value = naive::Record> {
@@ -147,9 +162,15 @@ proptest! {
         clean in proptest::option::of((1..=u64::MAX, any::<u64>(), any::<u64>())),
         wal_id: [u8; 16],
         flushed in proptest::collection::btree_map(0..(1_u32 << 24) + 2, any::<u64>(), 0..50),
+        dropped in proptest::collection::vec(any::<Pick>(), 0..4),
+        holds in proptest::collection::btree_map("\\PC{1,20}", hold(), 0..6),
         flip in proptest::option::of((any::<Pick>(), 0..8_u8)), cut: Option<Pick>,
     ) {
+        let families: Vec<u32> = flushed.keys().copied().collect();
+        let dropped = if families.is_empty() { Vec::new() } else { dropped };
         let checkpoint = Checkpoint {
+            dropped: dropped.iter().map(|pick| FamilyId::new(*pick.get(&families))).collect(),
+            holds: holds.into_iter().filter(|(name, _)| hold_name_is_valid(name)).collect(),
             version: numbers[0],
             wal_id: WalId::from_bytes(wal_id),
             epoch: Epoch::new(numbers[1]),
@@ -248,12 +269,38 @@ fn t2_what_contradicts_itself_is_no_slot() {
         assert_eq!(Checkpoint::decode(Slot::A, &bytes), Err(SlotFault::Content), "{checkpoint:?}");
         assert_eq!(naive::decode_checkpoint(&bytes), [None, None], "{checkpoint:?}");
     }
-    // A newer version may append fields, and may ask for a newer reader.
+    let from_5 = Hold { from: SeqNum::new(5), to: None, budget: None, since_micros: 0, lost: false };
+    let holding = |name: String, hold| {
+        Checkpoint { holds: BTreeMap::from([(name, hold)]), ..good.clone() }.encode(Slot::A)
+    };
+    let backwards = Hold { to: Some(SeqNum::new(4)), ..from_5 };
+    let long = "x".repeat(HOLD_NAME_BYTES_MAX + 1);
+    let mut unknown_flag = holding("a".to_owned(), from_5);
+    let at = unknown_flag.len() - 35;
+    unknown_flag[at] |= 8;
+    let mut absent_budget = holding("a".to_owned(), from_5);
+    let at = absent_budget.len() - 16;
+    absent_budget[at] = 1;
+    let crowd = (0..=HOLDS_MAX).map(|i| (format!("{i:02}"), from_5)).collect();
+    let crowd = Checkpoint { holds: crowd, ..good.clone() }.encode(Slot::A);
     let with_crc = |mut bytes: Vec<u8>| {
         let crc = naive::crc32(&[b"slot A", &bytes[4..]]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
         bytes
     };
+    for bytes in [
+        holding(String::new(), from_5),
+        holding(long, from_5),
+        holding("a\nb".to_owned(), from_5),
+        holding("a".to_owned(), backwards),
+        with_crc(unknown_flag),
+        with_crc(absent_budget),
+        crowd,
+    ] {
+        assert_eq!(Checkpoint::decode(Slot::A, &bytes), Err(SlotFault::Content));
+        assert_eq!(naive::decode_checkpoint(&bytes), [None, None]);
+    }
+    // A newer version may append fields, and may ask for a newer reader.
     let mut longer = good.encode(Slot::A);
     longer.extend_from_slice(b"appended");
     longer[4] += 8;
@@ -266,4 +313,31 @@ fn t2_what_contradicts_itself_is_no_slot() {
         Err(SlotFault::NewerFormat { version: 9, lowest_reader: 2 })
     );
     assert_eq!(naive::decode_checkpoint(&newer), [None, None]);
+}
+
+#[test]
+fn f10_a_slot_from_before_there_were_holds_is_read_and_a_full_one_fits() {
+    let [good, _] = golden::checkpoints();
+    let without = Checkpoint { holds: BTreeMap::new(), ..good.clone() };
+    let mut before = without.encode(Slot::A);
+    before.truncate(before.len() - 4);
+    before[4] -= 4;
+    let crc = naive::crc32(&[b"slot A", &before[4..]]);
+    before[..4].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Checkpoint::decode(Slot::A, &before), Ok(without.clone()));
+    assert_eq!(naive::decode_checkpoint(&before)[0], Some(logs::checkpoint_item(&without)));
+
+    let families = (0..FAMILIES_MAX as u32).map(|family| (FamilyId::new(family), SeqNum::new(u64::MAX)));
+    let hold =
+        Hold { from: SeqNum::new(1), to: Some(SeqNum::new(2)), budget: Some(3), since_micros: 4, lost: true };
+    let full = Checkpoint {
+        flushed: families.clone().collect(),
+        dropped: families.map(|(family, _)| family).collect(),
+        holds: (0..HOLDS_MAX).map(|i| (format!("{i:0HOLD_NAME_BYTES_MAX$}"), hold)).collect(),
+        ..good
+    };
+    let bytes = full.encode(Slot::A);
+    assert!(bytes.len() <= SLOT_BYTES, "{} bytes", bytes.len());
+    assert_eq!(naive::decode_checkpoint(&bytes)[0], Some(logs::checkpoint_item(&full)));
+    assert_eq!(Checkpoint::decode(Slot::A, &bytes), Ok(full));
 }

@@ -60,6 +60,7 @@ const LAYERS: &[Layer] = &[
             "lifecycle_append",
             "lifecycle_deletion",
             "lifecycle_files",
+            "lifecycle_keepers",
             "lifecycle_resume",
             "lifecycle_rotation",
             "lifecycle_sync",
@@ -67,6 +68,7 @@ const LAYERS: &[Layer] = &[
             "lifecycle_timers",
         ],
     ),
+    Layer { package: "wal-manager", filter: "keepers", ..layer("keepers", &["wal_manager"]) },
     layer("fuzz smoke", &["fuzz_smoke"]),
     Layer {
         package: "wal-interleavings",
@@ -138,7 +140,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::UnprovenCalledProven,
         ],
     ),
-    ("lives", &[Bug::TailNotWrittenAgain, Bug::NewLogNotSynced]),
+    ("lives", &[Bug::TailNotWrittenAgain, Bug::NewLogNotSynced, Bug::HoldIgnored]),
     ("model", &[Bug::SequenceNotChecked, Bug::FamiliesForgotten, Bug::UnprovenCalledProven]),
     ("traces", &[Bug::PromiseNever, Bug::SealNotSynced, Bug::SlotNotWrittenAgain]),
     ("sweep", &[Bug::DamageIsTorn, Bug::HeaderlessPromiseIgnored]),
@@ -157,6 +159,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
         &[Bug::AckWithoutSync, Bug::SealBelievedUnread, Bug::ReplayForgetsFamilies, Bug::ReplaySkipsALog],
     ),
     ("storage", &[Bug::DirectSyncsOneWrite]),
+    ("keepers", &[Bug::PinIgnored, Bug::HoldIgnored]),
     (
         "life cycle",
         &[
@@ -166,6 +169,11 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::UnsealedReused,
             Bug::LinkedFileReused,
             Bug::GapIsDamage,
+            Bug::HoldIgnored,
+            Bug::HoldBudgetIgnored,
+            Bug::HoldsForgotten,
+            Bug::HoldGoesBack,
+            Bug::PressureNamesNewest,
             Bug::DirectTailForgotten,
             Bug::DirectPaddingLeft,
             Bug::AdaptiveWaitsForever,
@@ -226,13 +234,12 @@ fn build(shuttle: bool) -> BTreeMap<String, Executable> {
     for package in packages {
         cargo.args(["-p", package]);
     }
-    for target in layers.flat_map(|layer| layer.targets) {
-        // The storage's own tests stand beside its code.
-        if *target == "wal_io" {
-            cargo.arg("--lib")
-        } else {
-            cargo.args(["--test", target])
-        };
+    // These tests stand beside their code.
+    let (beside, tests): (Vec<&str>, Vec<&str>) =
+        layers.flat_map(|layer| layer.targets).partition(|target| ["wal_io", "wal_manager"].contains(target));
+    cargo.args(beside.first().map(|_| "--lib"));
+    for target in tests {
+        cargo.args(["--test", target]);
     }
     let output = cargo.stderr(Stdio::inherit()).output().expect("cargo runs");
     assert!(output.status.success(), "the layers do not build with `{flags}`");

@@ -23,8 +23,13 @@ impl Totals {
     fn update(&mut self, snapshotter: &Snapshotter) {
         for (key, _, _, value) in snapshotter.snapshot().into_vec() {
             let label: Vec<_> = key.key().labels().map(|label| (label.key(), label.value())).collect();
-            assert_eq!(label, [(names::LABEL, "mine")], "one label, the name from the options");
-            let name = key.key().name().to_owned();
+            assert_eq!(label[0], (names::LABEL, "mine"), "the name from the options");
+            let mut name = key.key().name().to_owned();
+            match label[1..] {
+                [] => {}
+                [(names::KIND_LABEL, kind)] => name = format!("{name} {kind}"),
+                _ => panic!("{name} has another label: {label:?}"),
+            }
             assert!(name.starts_with("wal_"), "{name}");
             match value {
                 // A snapshot takes a counter's value away.

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     pub(crate) store: Mutex<Store>,
     closed: AtomicBool,
+    /// The log asks for a flush: its thread sets this, the next writer seals.
+    pressed: Arc<AtomicBool>,
     pub(crate) logs_deleted: AtomicU64,
     pub(crate) merges: AtomicU64,
     memtable_bytes: u64,
@@ -246,7 +248,7 @@ impl Engine {
         recovered: Recovered,
         next: Index,
     ) -> Result<Self, EngineError> {
-        let Recovered { wal, store, memtable, visible } = recovered;
+        let Recovered { wal, store, memtable, visible, pressed } = recovered;
         let sources =
             Sources { active: Arc::new(memtable), sealed: Vec::new(), tables: store.live().to_vec() };
         let shared = Arc::new(Shared {
@@ -258,6 +260,7 @@ impl Engine {
             changed: Condvar::new(),
             store: Mutex::new(store),
             closed: AtomicBool::new(false),
+            pressed,
             logs_deleted: AtomicU64::new(0),
             merges: AtomicU64::new(0),
             memtable_bytes: options.memtable_bytes,
@@ -335,11 +338,16 @@ impl Shared {
             if self.closed.load(Ordering::Acquire) {
                 return Err(EngineError::Closed);
             }
-            let full = read(&self.sources).active.bytes() >= self.memtable_bytes;
+            let pressed = self.pressed.load(Ordering::Relaxed);
+            let enough = if pressed { 1 } else { self.memtable_bytes };
+            let full = read(&self.sources).active.bytes() >= enough;
             if !full {
                 return lock(&self.backlog).failure();
             }
-            if let Sealed::Done = self.seal(self.memtable_bytes)? {
+            if let Sealed::Done = self.seal(enough)? {
+                if pressed {
+                    self.pressed.store(false, Ordering::Relaxed);
+                }
                 return Ok(());
             }
             self.wait_for(|backlog| backlog.len() < self.sealed_max)?;

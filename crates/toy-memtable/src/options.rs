@@ -17,6 +17,7 @@ pub struct EngineOptions {
     pub(crate) memtable_bytes: u64,
     pub(crate) tables_max: usize,
     pub(crate) sealed_memtables_max: usize,
+    pub(crate) soft_log_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +42,7 @@ impl EngineOptions {
             memtable_bytes: MEMTABLE_BYTES_DEFAULT,
             tables_max: TABLES_MAX_DEFAULT,
             sealed_memtables_max: SEALED_MEMTABLES_MAX_DEFAULT,
+            soft_log_bytes: None,
         }
     }
 
@@ -62,6 +64,14 @@ impl EngineOptions {
     /// [`SEALED_MEMTABLES_MAX_DEFAULT`].
     pub fn sealed_memtables_max(mut self, memtables: usize) -> Self {
         self.sealed_memtables_max = memtables;
+        self
+    }
+
+    /// How many bytes there may be in logs before the memtable is sealed early, because families in it keep the oldest log
+    /// ([`Options::on_pressure`]). The engine has one memtable for all families, so to flush one is to flush all.
+    /// Default none.
+    pub fn soft_log_bytes(mut self, bytes: u64) -> Self {
+        self.soft_log_bytes = Some(bytes);
         self
     }
 

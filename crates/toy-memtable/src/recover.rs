@@ -1,14 +1,16 @@
 //! Opening: the log is recovered, what the tables do not hold is replayed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use wal_manager::{Error, FamilyId, RecordKind, Recovery, RecoveryReport, SeqNum, Wal};
+use wal_manager::{Error, FamilyId, Pressure, RecordKind, Recovery, RecoveryReport, SeqNum, Wal};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::memtable::Memtable;
 use crate::options::EngineOptions;
 use crate::store::Store;
+use crate::sync::AtomicBool;
 
 /// What the engine starts with.
 pub(crate) struct Recovered {
@@ -17,6 +19,8 @@ pub(crate) struct Recovered {
     pub(crate) memtable: Memtable,
     /// Everything up to here is in the memtable or the tables.
     pub(crate) visible: SeqNum,
+    /// The log asks for a flush.
+    pub(crate) pressed: Arc<AtomicBool>,
 }
 
 impl EngineOptions {
@@ -35,7 +39,18 @@ impl EngineOptions {
         // ORDER: LOCK before anything else is touched. Else a second process removes, as an orphan, the table that the
         // first is
         // just writing.
-        let recovery = self.wal.clone().recover()?;
+        let pressed = Arc::new(AtomicBool::new(false));
+        let mut wal = self.wal.clone();
+        if let Some(bytes) = self.soft_log_bytes {
+            let pressed = Arc::clone(&pressed);
+            wal = wal.on_pressure(bytes, usize::MAX, move |pressure: &Pressure| {
+                // A hold or a reader that keeps the oldest log is not helped by a flush.
+                if !pressure.flush.is_empty() {
+                    pressed.store(true, Ordering::Relaxed);
+                }
+            });
+        }
+        let recovery = wal.recover()?;
         let new = recovery.report().next_index == wal_manager::Index::FIRST;
         let mut store = Store::open(self.open_tables()?, new)?;
         check_log_is_not_ahead(&recovery, &store)?;
@@ -45,7 +60,7 @@ impl EngineOptions {
         let seqs = memtable.highest();
         let visible =
             seqs.values().chain(store.manifest().flushed.values()).max().copied().unwrap_or_default();
-        let recovered = Recovered { wal, store, memtable, visible };
+        let recovered = Recovered { wal, store, memtable, visible, pressed };
         Ok((Engine::start(&self, recovered, report.next_index)?, report))
     }
 }

@@ -6,11 +6,14 @@
 //! crc32 u32 | length u32 | magic [8] | format version u16 | lowest reader u16 | version u64 | WAL id [16] | epoch u64
 //!   | highest u64 | lowest u64 | active u64 | next index u64 | sequence floor u64 | sealed through u64
 //!   | clean end: log u64, end u64, next index u64 | config fingerprint u64 | families u32, each: family u32, flushed u64
+//!   | holds u32, each: flags u8, name length u8, name, from u64, to u64, budget u64, since u64
 //! ```
+//!
+//! A slot may end behind the families: then there are no holds.
 //!
 //! The checksum is seeded with the slot's number and covers the length and all that follows it, to the length.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::fields::Fields;
 use crate::{Epoch, FORMAT_VERSION, FamilyId, Index, LOWEST_READER_VERSION, LogNumber, SeqNum, WalId};
@@ -21,12 +24,28 @@ pub const SLOT_BYTES: usize = 64 * 1024;
 /// Most families with a flushed sequence number (4096).
 pub const FAMILIES_MAX: usize = 4096;
 
+/// Most holds (64).
+pub const HOLDS_MAX: usize = 64;
+
+/// Longest name of a hold in bytes (64).
+pub const HOLD_NAME_BYTES_MAX: usize = 64;
+
 /// First bytes of a slot, behind checksum and length.
 pub const MAGIC: [u8; 8] = *b"\x89WALCK\x1a\n";
 
 const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
 const FAMILY_BYTES: usize = 4 + 8;
-const _: () = assert!(FIXED_BYTES + FAMILIES_MAX * FAMILY_BYTES <= SLOT_BYTES, "a full slot fits");
+const HOLD_BYTES: usize = 1 + 1 + 4 * 8;
+const FULL_BYTES: usize =
+    FIXED_BYTES + FAMILIES_MAX * FAMILY_BYTES + 4 + HOLDS_MAX * (HOLD_BYTES + HOLD_NAME_BYTES_MAX);
+const _: () = assert!(FULL_BYTES <= SLOT_BYTES, "a full slot fits");
+
+/// Beside the number of a family: it was dropped.
+const DROPPED: u32 = 1 << 31;
+
+const HOLD_TO: u8 = 1;
+const HOLD_BUDGET: u8 = 2;
+const HOLD_LOST: u8 = 4;
 
 /// Which of the two slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +115,31 @@ pub struct Checkpoint {
     pub config_fingerprint: u64,
     /// Per family, the sequence number up to which everything is flushed.
     pub flushed: BTreeMap<FamilyId, SeqNum>,
+    /// Families that were dropped. Each has a mark, which says up to where nothing of it is needed, and which goes with the last log that holds
+    /// a record of it.
+    pub dropped: BTreeSet<FamilyId>,
+    /// Who needs logs though every family in them is flushed, by name. At most [`HOLDS_MAX`]; see [`hold_name_is_valid`].
+    pub holds: BTreeMap<String, Hold>,
+}
+
+/// A hold: logs with these sequence numbers are not deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The lowest sequence number that is needed.
+    pub from: SeqNum,
+    /// The highest; `None`: everything from `from` on.
+    pub to: Option<SeqNum>,
+    /// How many bytes of logs it may hold back that nobody else needs; `None`: any number.
+    pub budget: Option<u64>,
+    /// Microseconds since 1970 when it was made.
+    pub since_micros: u64,
+    /// It went over its budget and holds nothing any more.
+    pub lost: bool,
+}
+
+/// Whether a hold may have this name: 1 to [`HOLD_NAME_BYTES_MAX`] bytes, no control characters.
+pub fn hold_name_is_valid(name: &str) -> bool {
+    (1..=HOLD_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// Where a cleanly closed log ended (rule PR5).
@@ -161,12 +205,16 @@ impl Checkpoint {
             clean_end: None,
             config_fingerprint: 0,
             flushed: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            holds: BTreeMap::new(),
         }
     }
 
-    /// The bytes of the slot. At most [`FAMILIES_MAX`] families fit; the caller refuses more before it gets here.
+    /// The bytes of the slot. At most [`FAMILIES_MAX`] families and [`HOLDS_MAX`] holds fit; the caller refuses more, and bad names, before it
+    /// gets here.
     pub fn encode(&self, slot: Slot) -> Vec<u8> {
-        let length = FIXED_BYTES + self.flushed.len() * FAMILY_BYTES;
+        let holds: usize = self.holds.keys().map(|name| HOLD_BYTES + name.len()).sum();
+        let length = FIXED_BYTES + self.flushed.len() * FAMILY_BYTES + 4 + holds;
         let mut bytes = Vec::with_capacity(length);
         // A slot is far below 4 GiB.
         bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
@@ -191,8 +239,24 @@ impl Checkpoint {
         }
         bytes.extend_from_slice(&u32::try_from(self.flushed.len()).unwrap_or(u32::MAX).to_le_bytes());
         for (family, flushed) in &self.flushed {
-            bytes.extend_from_slice(&family.get().to_le_bytes());
+            let dropped = if self.dropped.contains(family) { DROPPED } else { 0 };
+            bytes.extend_from_slice(&(family.get() | dropped).to_le_bytes());
             bytes.extend_from_slice(&flushed.get().to_le_bytes());
+        }
+        bytes.extend_from_slice(&u32::try_from(self.holds.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for (name, hold) in &self.holds {
+            let flag = |set, flag| if set { flag } else { 0 };
+            bytes.push(
+                flag(hold.to.is_some(), HOLD_TO)
+                    | flag(hold.budget.is_some(), HOLD_BUDGET)
+                    | flag(hold.lost, HOLD_LOST),
+            );
+            bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(name.as_bytes());
+            let to = hold.to.map_or(0, SeqNum::get);
+            for number in [hold.from.get(), to, hold.budget.unwrap_or_default(), hold.since_micros] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
         }
         let mut slot_bytes = slot.checksum(&bytes).to_le_bytes().to_vec();
         slot_bytes.append(&mut bytes);
@@ -245,13 +309,19 @@ impl Checkpoint {
         (clean_end.is_some() || (end, clean_index) == (0, 0)).then_some(())?;
         let config_fingerprint = fields.u64()?;
         let families = usize::try_from(fields.u32()?).ok().filter(|families| *families <= FAMILIES_MAX)?;
-        let mut flushed = BTreeMap::new();
+        let (mut flushed, mut dropped) = (BTreeMap::new(), BTreeSet::new());
         for _ in 0..families {
-            let family = FamilyId::new(fields.u32()?);
+            let number = fields.u32()?;
+            let family = FamilyId::new(number & !DROPPED);
             let above = flushed.last_key_value().is_none_or(|(last, _)| *last < family);
             (above && family <= FamilyId::MAX).then_some(())?;
             flushed.insert(family, SeqNum::new(fields.u64()?));
+            if number & DROPPED != 0 {
+                dropped.insert(family);
+            }
         }
+        // Slots that were written before there were holds end here.
+        let holds = if fields.0.is_empty() { BTreeMap::new() } else { Self::parse_holds(&mut fields)? };
         let in_order =
             active <= highest && sealed_through <= highest && lowest.get() > 0 && next_index.get() > 0;
         in_order.then_some(Self {
@@ -267,6 +337,34 @@ impl Checkpoint {
             clean_end,
             config_fingerprint,
             flushed,
+            dropped,
+            holds,
         })
+    }
+
+    fn parse_holds(fields: &mut Fields<'_>) -> Option<BTreeMap<String, Hold>> {
+        let count = usize::try_from(fields.u32()?).ok().filter(|count| *count <= HOLDS_MAX)?;
+        let mut holds = BTreeMap::<String, Hold>::new();
+        for _ in 0..count {
+            let flags = fields.u8()?;
+            (flags & !(HOLD_TO | HOLD_BUDGET | HOLD_LOST) == 0).then_some(())?;
+            let length = usize::from(fields.u8()?);
+            let name = std::str::from_utf8(fields.slice(length)?).ok()?;
+            let above = holds.last_key_value().is_none_or(|(last, _)| last.as_str() < name);
+            (above && hold_name_is_valid(name)).then_some(())?;
+            let from = SeqNum::new(fields.u64()?);
+            let mut optional = |flag| {
+                let value = fields.u64()?;
+                // What is absent is 0, so that one content has one encoding.
+                (flags & flag != 0 || value == 0).then_some((flags & flag != 0).then_some(value))
+            };
+            let to = optional(HOLD_TO)?.map(SeqNum::new);
+            let budget = optional(HOLD_BUDGET)?;
+            to.is_none_or(|to| from <= to).then_some(())?;
+            let since_micros = fields.u64()?;
+            let lost = flags & HOLD_LOST != 0;
+            holds.insert(name.to_owned(), Hold { from, to, budget, since_micros, lost });
+        }
+        Some(holds)
     }
 }

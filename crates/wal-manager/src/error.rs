@@ -160,12 +160,74 @@ pub enum Error {
     },
     /// More families with a flushed sequence number than CHECKPOINT has room for.
     #[error(
-        "more than {} families are flushed: CHECKPOINT has no room for family {family}",
+        "more than {} families are flushed: CHECKPOINT has no room for family {family}; drop one that is gone",
         wal_format::checkpoint::FAMILIES_MAX
     )]
     TooManyFamilies {
         /// The family that does not fit.
         family: FamilyId,
+    },
+    /// The name of a hold is none.
+    #[error(
+        "{name:?} is no name for a hold: 1 to {} bytes, no control characters",
+        wal_format::checkpoint::HOLD_NAME_BYTES_MAX
+    )]
+    InvalidHoldName {
+        /// The name.
+        name: String,
+    },
+    /// There is a hold of this name.
+    #[error("there is a hold {name:?} already: advance it, or release it first")]
+    HoldExists {
+        /// The name.
+        name: String,
+    },
+    /// There is no hold of this name.
+    #[error("there is no hold {name:?}: was it released?")]
+    UnknownHold {
+        /// The name.
+        name: String,
+    },
+    /// More holds than CHECKPOINT has room for.
+    #[error(
+        "there are {} holds already, lost ones included: release one before {name:?}",
+        wal_format::checkpoint::HOLDS_MAX
+    )]
+    TooManyHolds {
+        /// The hold that does not fit.
+        name: String,
+    },
+    /// A hold went back.
+    #[error("hold {name:?} is at {recorded} already, {given} goes back")]
+    HoldRegression {
+        /// The name.
+        name: String,
+        /// The number given.
+        given: SeqNum,
+        /// The number on record.
+        recorded: SeqNum,
+    },
+    /// A hold would begin behind everything appended, or behind its own end.
+    #[error("hold {name:?} cannot begin at {given}: {highest} is the highest it can")]
+    HoldAhead {
+        /// The name.
+        name: String,
+        /// The number given.
+        given: SeqNum,
+        /// The highest that is allowed.
+        highest: SeqNum,
+    },
+    /// What a hold was to keep may be gone: it was dropped because it went over its budget, or it came too late.
+    #[error(
+        "hold {name:?} lost its place: it needs sequence number {wanted}, and only from {oldest} on is everything there; begin anew"
+    )]
+    HoldLost {
+        /// The name.
+        name: String,
+        /// The lowest number that it was to keep.
+        wanted: SeqNum,
+        /// The lowest from which on nothing is deleted.
+        oldest: SeqNum,
     },
     /// An option is out of its range.
     #[error("option {option} is {given}: {allowed}")]
@@ -234,7 +296,7 @@ impl Error {
         match self {
             Self::Io(error) if error.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Io(_) | Self::Restless { .. } | Self::Thread { .. } => ErrorKind::Io,
-            Self::Gap { .. } => ErrorKind::Gap,
+            Self::Gap { .. } | Self::HoldLost { .. } => ErrorKind::Gap,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Damaged(_)
             | Self::NotClean(_)
@@ -254,6 +316,12 @@ impl Error {
             | Self::FlushedBeyondAppended { .. }
             | Self::FlushedRegression { .. }
             | Self::TooManyFamilies { .. }
+            | Self::InvalidHoldName { .. }
+            | Self::HoldExists { .. }
+            | Self::UnknownHold { .. }
+            | Self::TooManyHolds { .. }
+            | Self::HoldRegression { .. }
+            | Self::HoldAhead { .. }
             | Self::InvalidOption { .. }
             | Self::ReplayIncomplete => ErrorKind::Invalid,
             Self::Poisoned { .. } | Self::Panicked => ErrorKind::Poisoned,

@@ -10,13 +10,15 @@ use wal_io::{IoError, Operation, Storage};
 use crate::checkpoint;
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::kept::{Kept, why_kept};
 use crate::names;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Salvage, Stream};
-use crate::recovery::{self, Listing, Plan, RecoveryMode, decide, list};
+use crate::recovery::{self, Listing, Plan, RecoveryMode, Walked, decide, list};
 use crate::replay::Records;
 use crate::report::{Finding, RecoveryReport, Verdict};
+use crate::retention::{LogInfo, LogState};
 
 /// How often a directory that changes while it is read is read again.
 const ATTEMPTS_MAX: usize = 8;
@@ -33,6 +35,7 @@ pub struct Inspection {
     stream: Stream,
     proven_below: Index,
     refusal: Option<Error>,
+    logs: Vec<LogInfo>,
 }
 
 impl Inspection {
@@ -45,7 +48,22 @@ impl Inspection {
         let proven_below =
             if seeded_bug!(UnprovenCalledProven) { plan.next_index } else { plan.proven.next_index };
         let stream = stream(&*storage, options, &checkpoint, &plan)?;
-        Ok(Self { storage, report, checkpoint, stream, proven_below, refusal: plan.refusal })
+        let logs = logs(&plan.prefix);
+        Ok(Self { storage, report, checkpoint, stream, proven_below, refusal: plan.refusal, logs })
+    }
+
+    /// The live logs up to the first damage, oldest first. The last one is said to be active, whether or not somebody writes.
+    pub fn logs(&self) -> &[LogInfo] {
+        &self.logs
+    }
+
+    /// For each of them, who keeps it, as far as that stands in the directory: followers, copies and other readers of a writer that is open keep
+    /// logs too, and cannot be seen from here.
+    pub fn why_kept(&self) -> Vec<Kept> {
+        let frontier = self.logs.iter().rev().find(|info| info.records > 0).map(|info| info.log);
+        // Where everything durable ends, as far as can be told without the lock.
+        let frontier = frontier.unwrap_or_default().max(self.checkpoint.active);
+        why_kept(&self.logs, frontier, &self.checkpoint, &[])
     }
 
     /// What was found. Nothing is done about it.
@@ -68,6 +86,25 @@ impl Inspection {
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         (self.checkpoint.version > 0).then_some(&self.checkpoint)
     }
+}
+
+fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
+    let info = |(after, walked): (usize, &Walked)| LogInfo {
+        log: walked.log,
+        bytes: walked.length,
+        records: walked.records,
+        seqs: walked.seqs,
+        families: walked.families.clone(),
+        state: match walked.seal {
+            _ if after == 0 => LogState::Active,
+            Some(_) => LogState::Sealed,
+            None => LogState::Closed,
+        },
+        created_micros: walked.header.created_micros,
+    };
+    let mut logs: Vec<LogInfo> = prefix.iter().rev().enumerate().map(info).collect();
+    logs.reverse();
+    logs
 }
 
 /// What one look found.

@@ -70,11 +70,15 @@ mod commit;
 mod error;
 mod evidence;
 mod gather;
+mod holds;
 mod housekeeping;
 mod inspect;
+mod keepers;
+mod kept;
 pub mod metrics;
 mod names;
 mod options;
+mod pressure;
 mod read;
 mod record;
 mod recovery;
@@ -90,7 +94,7 @@ mod wal;
 mod watch;
 mod window;
 
-pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
+pub use wal_format::checkpoint::{Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold};
 pub use wal_format::{
     BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op,
     PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
@@ -104,11 +108,15 @@ pub use wal_io::sim::SimStorage;
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
+pub use holds::HoldInfo;
 pub use inspect::Inspection;
+pub use keepers::KeeperKind;
+pub use kept::{Keeper, Kept};
 pub use options::{
-    IDLE_PROMISE_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress,
-    RECYCLED_LOGS_DEFAULT, SYNC_BYTES_DEFAULT, SYNC_BYTES_MAX, SYNC_BYTES_MIN,
+    IDLE_PROMISE_DEFAULT, KEEPER_WARNING_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options,
+    Progress, RECYCLED_LOGS_DEFAULT, SYNC_BYTES_DEFAULT, SYNC_BYTES_MAX, SYNC_BYTES_MIN,
 };
+pub use pressure::Pressure;
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
 pub use replay::{FamilyList, Records, RecoveredRecord};

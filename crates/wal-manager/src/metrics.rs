@@ -7,8 +7,13 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 
+use crate::keepers::KeeperKind;
+
 /// Label that tells two logs of one process apart; its value is [`Options::name`](crate::Options::name).
 pub const LABEL: &str = "wal";
+
+/// Second label of the gauges of keepers: [`KeeperKind::as_str`], of family, hold, follower, copy and archive.
+pub const KIND_LABEL: &str = "kind";
 
 /// Records accepted.
 pub const APPENDS: &str = "wal_appends_total";
@@ -44,6 +49,14 @@ pub const LIVE_BYTES: &str = "wal_live_bytes";
 pub const DELETED_LOGS: &str = "wal_deleted_logs_total";
 /// Unlinks that failed and will be tried again.
 pub const DELETE_FAILURES: &str = "wal_delete_failures_total";
+/// Holds, followers and other keepers of logs that went over their budget and were dropped.
+pub const DROPPED_KEEPERS: &str = "wal_dropped_keepers_total";
+/// Bytes in live logs from the oldest one on that a keeper of this kind keeps; label [`KIND_LABEL`].
+pub const KEPT_BYTES: &str = "wal_kept_bytes";
+/// Since when, in seconds since 1970, the oldest of those keepers is there; label [`KIND_LABEL`].
+pub const KEPT_SINCE_SECONDS: &str = "wal_kept_since_seconds";
+/// Times that the engine was told of pressure.
+pub const PRESSURES: &str = "wal_pressures_total";
 /// Highest sequence number accepted.
 pub const LAST_SEQ: &str = "wal_last_appended_seq";
 /// Index of the last durable record.
@@ -95,6 +108,10 @@ pub(crate) struct Metrics {
     pub(crate) live_bytes: Gauge,
     pub(crate) deleted_logs: Counter,
     pub(crate) delete_failures: Counter,
+    pub(crate) dropped_keepers: Counter,
+    /// For each kind, the bytes and the time.
+    pub(crate) kept: [(KeeperKind, Gauge, Gauge); 5],
+    pub(crate) pressures: Counter,
     pub(crate) last_seq: Gauge,
     pub(crate) durable_index: Gauge,
     pub(crate) checkpoint_failures: Counter,
@@ -172,6 +189,39 @@ impl Metrics {
                 Unit::Count,
                 "Unlinks that failed and are tried again.",
             ),
+            dropped_keepers: counter(
+                DROPPED_KEEPERS,
+                Unit::Count,
+                "Keepers of logs that went over their budget and were dropped.",
+            ),
+            kept: [
+                KeeperKind::Family,
+                KeeperKind::Hold,
+                KeeperKind::Follower,
+                KeeperKind::Copy,
+                KeeperKind::Archive,
+            ]
+            .map(|kind| {
+                let gauge = |metric: &'static str, unit: Unit, help: &'static str| {
+                    metrics::describe_gauge!(metric, unit, help);
+                    let handle =
+                        metrics::gauge!(metric, LABEL => name.to_owned(), KIND_LABEL => kind.as_str());
+                    handle.set(0.0);
+                    handle
+                };
+                let bytes = gauge(
+                    KEPT_BYTES,
+                    Unit::Bytes,
+                    "Bytes in live logs from the oldest that this kind of keeper keeps.",
+                );
+                let since = gauge(
+                    KEPT_SINCE_SECONDS,
+                    Unit::Seconds,
+                    "Since when the oldest keeper of this kind is there, in seconds since 1970; 0: none.",
+                );
+                (kind, bytes, since)
+            }),
+            pressures: counter(PRESSURES, Unit::Count, "Times that the engine was told of pressure."),
             last_seq: gauge(LAST_SEQ, Unit::Count, "Highest sequence number accepted (exact below 2^53)."),
             durable_index: gauge(
                 DURABLE_INDEX,

@@ -14,6 +14,7 @@ use crate::background::Policies;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::inspect::Inspection;
+use crate::pressure::{OnPressure, Pressure};
 use crate::record::Durability;
 use crate::recovery::{Recovery, RecoveryMode};
 
@@ -50,6 +51,9 @@ pub const SYNC_BYTES_MAX: u64 = 256 << 20;
 /// Default of [`Options::idle_promise`]: 1 s, long against a sync and short against the rot of a disk.
 pub const IDLE_PROMISE_DEFAULT: Duration = Duration::from_secs(1);
 
+/// Default of [`Options::keeper_warning`]: an hour, in which any engine flushes.
+pub const KEEPER_WARNING_DEFAULT: Duration = Duration::from_secs(3600);
+
 /// Shortest [`Options::sync_interval`] and [`Options::idle_promise`]: 1 ms, since the thread looks that often.
 const PERIOD_MIN: Duration = Duration::from_millis(1);
 
@@ -83,6 +87,8 @@ pub struct Options {
     /// `None`: measured when the log is opened.
     pub(crate) way: Option<Way>,
     recycle: Option<usize>,
+    pub(crate) on_pressure: Option<OnPressure>,
+    pub(crate) keeper_warning: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -133,6 +139,8 @@ impl Options {
             background: true,
             way: None,
             recycle: None,
+            on_pressure: None,
+            keeper_warning: Some(KEEPER_WARNING_DEFAULT),
         }
     }
 
@@ -223,6 +231,33 @@ impl Options {
     /// then sees one order of operations. Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
+        self
+    }
+
+    /// Calls `callback` at each rotation and each deletion after which live logs are over `soft_bytes` bytes, or are more than `soft_logs`
+    /// (`u64::MAX` and `usize::MAX`: no limit), with the families that keep the oldest log, and up to where to flush them. An idle family is
+    /// noticed this way.
+    ///
+    /// # Concurrency
+    /// It is called off the commit path, in the log's own thread, or in [`Wal::housekeep`](crate::Wal::housekeep) where there is none
+    /// ([`Options::background`]). It may append, rotate and mark; it must not close or drop the log, and the next log is not made while it runs:
+    /// hand long work on.
+    pub fn on_pressure(
+        mut self,
+        soft_bytes: u64,
+        soft_logs: usize,
+        callback: impl Fn(&Pressure) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_pressure =
+            Some(OnPressure { bytes: soft_bytes, logs: soft_logs, callback: Arc::new(callback) });
+        self
+    }
+
+    /// How long a keeper of the oldest log may stay where it is before a warning (`wal.keeper_stuck`) names it, and again after each such time.
+    /// Looked at when the log rotates or deletes, and in [`Wal::housekeep`](crate::Wal::housekeep). `None`: never. Default
+    /// [`KEEPER_WARNING_DEFAULT`].
+    pub fn keeper_warning(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.keeper_warning = after.into();
         self
     }
 

@@ -88,6 +88,7 @@ impl Inner {
             records: image.records.count,
             seqs: image.records.seqs,
             families: image.records.families,
+            created_micros: micros(self.clock.wall()),
         };
         let mut old = state.go_on_in(new);
         if old.log == frontier.log {

@@ -1,15 +1,16 @@
 //! Which logs are still needed, and the deletion of those that are not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, info_span, warn};
-use wal_format::checkpoint::FAMILIES_MAX;
+use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, Hold};
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 use wal_io::Storage;
 
 use crate::error::{Error, Result};
+use crate::holds;
 use crate::names;
 use crate::recovery::OldLog;
 use crate::state::ActiveLog;
@@ -44,6 +45,8 @@ pub struct LogInfo {
     pub families: BTreeMap<FamilyId, SeqNum>,
     /// What it is at the moment.
     pub state: LogState,
+    /// Microseconds since 1970 when it was begun.
+    pub created_micros: u64,
 }
 
 /// What a call to [`Wal::mark_flushed`](crate::Wal::mark_flushed) deleted.
@@ -65,6 +68,8 @@ pub(crate) struct Retention {
     old: Mutex<VecDeque<LogInfo>>,
     /// Held by who marks and deletes, one at a time.
     deletion: Mutex<Unlinks>,
+    /// No record with a lower sequence number is left, or will be soon. Held for moments only.
+    oldest_seq: Mutex<SeqNum>,
     /// Names of deleted logs that are kept to become the next ones; CHECKPOINT does not know them any more. Held for moments only.
     spares: Mutex<Vec<String>>,
 }
@@ -88,7 +93,7 @@ struct Unlink {
 }
 
 impl Retention {
-    pub(crate) fn new(old_logs: Vec<OldLog>, unlink_later: Vec<String>) -> Self {
+    pub(crate) fn new(old_logs: Vec<OldLog>, oldest_seq: SeqNum, unlink_later: Vec<String>) -> Self {
         let old = old_logs.into_iter().map(|old| LogInfo {
             log: old.log,
             bytes: old.bytes,
@@ -96,11 +101,13 @@ impl Retention {
             seqs: old.seqs,
             families: old.families,
             state: if old.sealed { LogState::Sealed } else { LogState::Closed },
+            created_micros: old.created_micros,
         });
         let queue =
             unlink_later.into_iter().map(|name| Unlink { name, log: None, reusable: false }).collect();
         let deletion = Mutex::new(Unlinks { queue, unsynced: false });
-        Self { old: Mutex::new(old.collect()), deletion, spares: Mutex::default() }
+        let oldest_seq = Mutex::new(oldest_seq);
+        Self { old: Mutex::new(old.collect()), deletion, oldest_seq, spares: Mutex::default() }
     }
 
     /// A rotation closed `log`.
@@ -112,6 +119,7 @@ impl Retention {
             seqs: log.seqs,
             families: log.families.clone(),
             state: LogState::Closed,
+            created_micros: log.created_micros,
         });
     }
 
@@ -137,6 +145,16 @@ impl Retention {
     /// The logs behind the active one, oldest first.
     pub(crate) fn old(&self) -> Vec<LogInfo> {
         self.lock().iter().cloned().collect()
+    }
+
+    /// Records with a lower sequence number may be gone, or are about to go; none with this or a higher one is.
+    pub(crate) fn oldest_seq(&self) -> SeqNum {
+        *self.oldest_seq.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn raise_oldest_seq(&self, to: SeqNum) {
+        let mut oldest = self.oldest_seq.lock().unwrap_or_else(PoisonError::into_inner);
+        *oldest = to.max(*oldest);
     }
 
     /// The name of a deleted log that may be used again.
@@ -192,14 +210,66 @@ impl Retention {
     }
 }
 
+/// The marks of the families.
+type Flushed = BTreeMap<FamilyId, SeqNum>;
+
+/// What CHECKPOINT says about who needs logs. Changed only under the deletion's lock.
+#[derive(Clone, Debug)]
+pub(crate) struct Claims {
+    pub(crate) flushed: Flushed,
+    dropped: BTreeSet<FamilyId>,
+    pub(crate) holds: BTreeMap<String, Hold>,
+}
+
+impl Claims {
+    fn of(content: Checkpoint) -> Self {
+        Self { flushed: content.flushed, dropped: content.dropped, holds: content.holds }
+    }
+}
+
+/// A change of the claims that is being made; nobody else changes them or deletes meanwhile.
+pub(crate) struct Deciding<'a> {
+    unlinks: MutexGuard<'a, Unlinks>,
+    /// The newest sequence number issued.
+    pub(crate) newest: Option<SeqNum>,
+    frontier: LogNumber,
+    pub(crate) claims: Claims,
+}
+
+/// What a look at the keepers gave.
+struct Released {
+    /// How many logs may go, oldest first.
+    gone: usize,
+    /// The lowest number that is left.
+    lowest: LogNumber,
+    /// Keepers that went over their budget.
+    dropped: u64,
+}
+
+/// Whether every family in a log is flushed as far as the log goes.
+fn is_flushed(info: &LogInfo, flushed: &Flushed) -> bool {
+    info.families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+        || seeded_bug!(DeletesUnflushed) && info.families.keys().any(|family| flushed.contains_key(family))
+}
+
+/// The oldest logs, as many as the engine does not need any more.
+pub(crate) fn unneeded<'a>(
+    old: impl IntoIterator<Item = &'a LogInfo>,
+    frontier: LogNumber,
+    flushed: &Flushed,
+) -> Vec<&'a LogInfo> {
+    // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
+    let unneeded =
+        |info: &&LogInfo| (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info, flushed);
+    old.into_iter().take_while(unneeded).collect()
+}
+
 impl Inner {
     /// Records that families are flushed, durably, and deletes the logs that nobody needs any more.
-    pub(crate) fn mark_flushed(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
-        let span = info_span!("wal.gc");
-        let _entered = span.enter();
-        let mut unlinks = self.retention.deletion();
-        let (newest, frontier) = self.check_open()?;
-        let mut flushed = self.checkpoint.content().flushed;
+    pub(crate) fn mark_flushed(self: &Arc<Self>, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        let mut deciding = self.decide_deletion()?;
+        let newest = deciding.newest;
+        let Claims { flushed, dropped, .. } = &mut deciding.claims;
         for &(family, given) in marks {
             if newest.is_none_or(|newest| given > newest) {
                 return Err(Error::FlushedBeyondAppended { family, given, newest });
@@ -211,34 +281,87 @@ impl Inner {
                 _ if flushed.len() > FAMILIES_MAX => return Err(Error::TooManyFamilies { family }),
                 _ => {}
             }
+            // It is there again.
+            dropped.remove(&family);
         }
-        // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
-        let is_flushed = |info: &LogInfo| {
-            info.families
-                .iter()
-                .all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
-                || seeded_bug!(DeletesUnflushed)
-                    && info.families.keys().any(|family| flushed.contains_key(family))
-        };
-        let (gone, lowest) = {
-            let old = self.retention.lock();
-            let gone = old
-                .iter()
-                .take_while(|info| (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info))
-                .count();
-            // All behind the active log may go, and then the frontier lies in that one.
-            (gone, old.get(gone).map_or(frontier, |info| info.log))
-        };
+        self.carry_out(deciding)
+    }
+
+    /// Records that nothing of a family is needed any more, durably, and deletes the logs that nobody needs any more.
+    pub(crate) fn drop_family(self: &Arc<Self>, family: FamilyId) -> Result<Deletion> {
+        let mut deciding = self.decide_deletion()?;
+        let Some(newest) = deciding.newest else { return Ok(Deletion::default()) };
+        let Claims { flushed, dropped, .. } = &mut deciding.claims;
+        if !flushed.contains_key(&family) && flushed.len() >= FAMILIES_MAX {
+            return Err(Error::TooManyFamilies { family });
+        }
+        flushed.insert(family, newest);
+        dropped.insert(family);
+        self.carry_out(deciding)
+    }
+
+    /// Deletes the logs that nobody needs any more, if there are any.
+    pub(crate) fn delete_unneeded(&self) -> Result<Deletion> {
+        let deciding = self.decide_deletion()?;
+        if deciding.unlinks.queue.is_empty()
+            && !self.any_unneeded(deciding.frontier, &deciding.claims.flushed)
+        {
+            return Ok(Deletion::default());
+        }
+        let mut claims = deciding.claims.clone();
+        let released = self.release(deciding.frontier, &mut claims);
+        if deciding.unlinks.queue.is_empty() && released.gone == 0 && released.dropped == 0 {
+            return Ok(Deletion::default());
+        }
+        self.carry_out_release(Deciding { claims, ..deciding }, &released)
+    }
+
+    /// Asks for [`Inner::delete_unneeded`] if there is something to delete: the caller is not one to wait for a disk.
+    pub(crate) fn delete_later(self: &Arc<Self>) {
+        let Ok((_, frontier)) = self.check_open() else { return };
+        if self.any_unneeded(frontier, &self.checkpoint.content().flushed) {
+            self.housekeeper.delete(self);
+        }
+    }
+
+    fn any_unneeded(&self, frontier: LogNumber, flushed: &Flushed) -> bool {
+        !unneeded(self.retention.lock().iter().take(1), frontier, flushed).is_empty()
+    }
+
+    /// Begins a change of the claims.
+    pub(crate) fn decide_deletion(&self) -> Result<Deciding<'_>> {
+        let unlinks = self.retention.deletion();
+        let (newest, frontier) = self.check_open()?;
+        Ok(Deciding { unlinks, newest, frontier, claims: Claims::of(self.checkpoint.content()) })
+    }
+
+    /// Decides what goes under the new claims, makes them durable, and deletes.
+    pub(crate) fn carry_out(self: &Arc<Self>, mut deciding: Deciding<'_>) -> Result<Deletion> {
+        let released = self.release(deciding.frontier, &mut deciding.claims);
+        let deletion = self.carry_out_release(deciding, &released)?;
+        // What was flushed was not enough: on with the next.
+        if released.gone > 0 {
+            self.pressure_later();
+        }
+        Ok(deletion)
+    }
+
+    fn carry_out_release(&self, deciding: Deciding<'_>, released: &Released) -> Result<Deletion> {
+        let span = info_span!("wal.gc");
+        let _entered = span.enter();
+        let Deciding { mut unlinks, claims, .. } = deciding;
+        let gone = released.gone;
         if seeded_bug!(UnlinkBeforeFloor) {
             for info in self.retention.lock().iter().take(gone) {
                 self.storage.unlink(&names::log_name(info.log))?;
             }
         }
         // ORDER: CK3. Both slots know the new floor before a file goes: a file that comes back after a crash is below it, and a log
-        // that is gone is not missing.
+        // that is gone is not missing. The holds that were dropped go with it: no owner finds his hold whole and his logs gone.
         self.update_checkpoint(|content| {
-            content.flushed.extend(marks.iter().copied());
-            content.lowest = if gone == 0 { content.lowest } else { lowest };
+            let Claims { flushed, dropped, holds } = claims;
+            (content.flushed, content.dropped, content.holds) = (flushed, dropped, holds);
+            content.lowest = if gone == 0 { content.lowest } else { content.lowest.max(released.lowest) };
         })?;
         // Rotations only append, so what was counted is still in front.
         let gone = self.retention.lock().drain(..gone).collect::<Vec<_>>();
@@ -252,6 +375,56 @@ impl Inner {
         drop(unlinks);
         self.update_gauges();
         Ok(deletion)
+    }
+
+    /// Which logs may go, as far as the engine, the holds in `claims` and the pins are concerned. Holds and pins over their budget are dropped,
+    /// and so are marks of dropped families that no log needs any more. From then on no pin and no new hold can keep what goes.
+    fn release(&self, frontier: LogNumber, claims: &mut Claims) -> Released {
+        let lowest_before = self.checkpoint.content().lowest;
+        let active = self.commit.lock().active.families.clone();
+        let old = self.retention.lock();
+        let unneeded = unneeded(old.iter(), frontier, &claims.flushed);
+        let (mut gone, mut dropped) = (unneeded.len(), 0);
+        for (name, hold) in claims.holds.iter_mut().filter(|(_, hold)| !hold.lost) {
+            let Some((first, bytes)) = holds::charged(hold, &unneeded) else { continue };
+            if seeded_bug!(HoldIgnored) {
+                continue;
+            }
+            match hold.budget.filter(|_| !seeded_bug!(HoldBudgetIgnored)) {
+                Some(budget) if bytes > budget => {
+                    warn!(kind = "hold", %name, from = hold.from.get(), bytes, budget, "wal.keeper_dropped");
+                    hold.lost = true;
+                    dropped += 1;
+                }
+                _ => gone = gone.min(first),
+            }
+        }
+        let mut pins = self.keepers.lock();
+        let (unpinned, dropped_pins) = pins.release(&unneeded);
+        gone = gone.min(unpinned);
+        dropped += dropped_pins;
+        // An earlier deletion that failed may have told the disk already.
+        gone = gone.max(old.iter().take_while(|info| info.log < lowest_before).count());
+        // All behind the active log may go, and then the frontier lies in that one.
+        let lowest = old.get(gone).map_or(frontier, |info| info.log);
+        if gone > 0 {
+            pins.raise_floor(lowest);
+            let last = old.iter().take(gone).rev().find_map(|info| info.seqs);
+            if let Some(next) = last.and_then(|seqs| seqs.last().next()) {
+                self.retention.raise_oldest_seq(next);
+            }
+        }
+        let left = || old.iter().skip(gone).map(|info| &info.families).chain([&active]);
+        let Claims { flushed, dropped: families, .. } = claims;
+        families.retain(|family| {
+            let needed = left().any(|families| families.contains_key(family));
+            if !needed {
+                flushed.remove(family);
+            }
+            needed
+        });
+        self.metrics.dropped_keepers.increment(dropped);
+        Released { gone, lowest, dropped }
     }
 
     /// Removes what is not needed, oldest first. A failure stops it there, so that what is left stays without a gap (G5), and is no failure of

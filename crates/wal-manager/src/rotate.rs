@@ -132,6 +132,7 @@ impl Inner {
             records: 0,
             seqs: None,
             families: BTreeMap::new(),
+            created_micros: header.created_micros,
         };
         let mut old = state.switch(log, bytes);
         if seeded_bug!(FamiliesForgotten) {
@@ -149,6 +150,8 @@ impl Inner {
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
         }
+        self.delete_later();
+        self.pressure_later();
         self.update_gauges();
         Ok(sealed)
     }
@@ -302,9 +305,11 @@ impl Inner {
 
     /// Seals the active log for good and records the clean end (PR5).
     pub(crate) fn close(&self) -> Result<()> {
-        while let Some(Work::Seal(closed)) = self.housekeeper.take() {
-            let (log, next_index) = *closed;
-            self.seal(log, next_index);
+        while let Some(work) = self.housekeeper.take() {
+            if let Work::Seal(closed) = work {
+                let (log, next_index) = *closed;
+                self.seal(log, next_index);
+            }
         }
         self.retention.unlink_spares(&*self.storage);
         let _rotation = self.rotation.lock();

@@ -41,6 +41,8 @@ pub(crate) struct ActiveLog {
     pub(crate) seqs: Option<SeqRange>,
     /// Highest sequence number of each family in it.
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    /// Microseconds since 1970 when it was begun.
+    pub(crate) created_micros: u64,
 }
 
 impl ActiveLog {

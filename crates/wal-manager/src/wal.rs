@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tracing::{info_span, warn};
 use wal_format::checkpoint::Checkpoint;
@@ -14,8 +15,11 @@ use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
 use crate::error::Result;
 use crate::housekeeping::{Housekeeper, Work};
+use crate::keepers::Keepers;
+use crate::kept::Stuck;
 use crate::metrics::Metrics;
 use crate::options::{Files, Options};
+use crate::pressure::OnPressure;
 use crate::record::{Appended, Durability, Position, Record};
 use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
@@ -50,6 +54,10 @@ pub(crate) struct Inner {
     pub(crate) commit: Arc<Commit>,
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
+    pub(crate) keepers: Arc<Keepers>,
+    pub(crate) stuck: Stuck,
+    pub(crate) keeper_warning: Option<Duration>,
+    pub(crate) on_pressure: Option<OnPressure>,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -86,8 +94,8 @@ impl Parts {
         checkpoint: CheckpointFile,
         committed: Committed,
     ) -> Self {
-        let Committed { new_log, old_logs, next_index, seq_floor, unlink_later, .. } = committed;
-        let retention = Retention::new(old_logs, unlink_later);
+        let Committed { new_log, old_logs, next_index, seq_floor, oldest_seq, unlink_later, .. } = committed;
+        let retention = Retention::new(old_logs, oldest_seq, unlink_later);
         let (files, options) = (options.files(way), options.clone());
         Self { storage, options, files, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
     }
@@ -103,6 +111,11 @@ impl Wal {
     /// [`SimStorage`](wal_io::sim::SimStorage), or your own.
     pub fn options_on(storage: Arc<dyn Storage>) -> Options {
         Options::on_storage(storage)
+    }
+
+    /// What the log shares with its readers and tickets.
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
     }
 
     /// # Errors
@@ -130,6 +143,7 @@ impl Wal {
             records: new_log.records,
             seqs: new_log.seqs,
             families: new_log.families,
+            created_micros: header.created_micros,
         };
         let state = State::new(active, next_index, seq_floor, promised);
         let clock = Arc::clone(&options.clock);
@@ -142,6 +156,10 @@ impl Wal {
             clock: options.clock,
             metrics,
             commit,
+            keepers: Arc::new(Keepers::new(checkpoint.content().lowest)),
+            stuck: Stuck::default(),
+            keeper_warning: options.keeper_warning,
+            on_pressure: options.on_pressure,
             checkpoint,
             retention,
             rotation: Rotation::default(),
@@ -240,6 +258,18 @@ impl Wal {
         self.inner.mark_flushed(marks)
     }
 
+    /// Records that nothing of `family` that was appended so far is needed any more, and deletes the logs that nobody needs any more. Replay skips
+    /// those records. The family may appear again later. Its mark goes with the last log that holds a record of it, so that marks stay few.
+    ///
+    /// # Errors
+    /// The log is poisoned or closed; or CHECKPOINT has no room, or could not be written, as for [`Wal::mark_flushed`].
+    ///
+    /// # Durability
+    /// The family is dropped for good when this returns.
+    pub fn drop_family(&self, family: FamilyId) -> Result<Deletion> {
+        self.inner.drop_family(family)
+    }
+
     /// The sequence number up to which everything of `family` is flushed.
     pub fn flushed(&self, family: FamilyId) -> Option<SeqNum> {
         self.inner.checkpoint.content().flushed.get(&family).copied()
@@ -290,16 +320,20 @@ impl Wal {
         self.inner.logs()
     }
 
-    /// Does now, in this thread, what the background would do: makes the next log ahead, so that the next rotation finds it ready. For logs that
-    /// were opened without a background ([`Options::background`]); call it when there is time.
+    /// Does now, in this thread, what the background would do: makes the next log ahead, so that the next rotation finds it ready, and deletes logs
+    /// whose last keeper has gone meanwhile. For logs that were opened without a background ([`Options::background`]); call it when there is
+    /// time.
     ///
     /// # Errors
-    /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again.
+    /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again. Or CHECKPOINT could not be written, and
+    /// nothing was deleted, as for [`Wal::mark_flushed`].
     pub fn housekeep(&self) -> Result<()> {
         while let Some(work) = self.inner.housekeeper.take() {
             self.inner.do_work(work)?;
         }
-        self.inner.prepare_ahead()
+        let prepared = self.inner.do_work(Work::Prepare);
+        self.inner.watch_keepers();
+        prepared
     }
 
     /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.
@@ -355,7 +389,17 @@ impl Inner {
                 self.seal(log, next_index);
                 Ok(())
             }
-            Work::Prepare => self.prepare_ahead(),
+            Work::Delete => self.delete_unneeded().map(drop),
+            Work::Pressure => {
+                self.tell_pressure();
+                Ok(())
+            }
+            Work::Prepare => {
+                // By now the log before the active one may have lost its last keeper, which was that everything durable ended there. First: on a
+                // disk that is full this makes the room.
+                let deleted = self.delete_unneeded().map(drop);
+                self.prepare_ahead().and(deleted)
+            }
         }
     }
 
@@ -400,7 +444,7 @@ impl Inner {
         })
     }
 
-    fn logs(&self) -> Vec<LogInfo> {
+    pub(crate) fn logs(&self) -> Vec<LogInfo> {
         let mut logs = self.retention.old();
         let state = self.commit.lock();
         let active = &state.active;
@@ -411,6 +455,7 @@ impl Inner {
             seqs: active.seqs,
             families: active.families.clone(),
             state: if state.closed { LogState::Sealed } else { LogState::Active },
+            created_micros: active.created_micros,
         });
         logs
     }
@@ -421,5 +466,6 @@ impl Inner {
         self.metrics.live_bytes.set(logs.iter().map(|log| log.bytes).sum::<u64>() as f64);
         let seq = self.commit.lock().seq_floor.get().saturating_sub(1);
         self.metrics.last_seq.set(seq as f64);
+        self.watch_keepers();
     }
 }

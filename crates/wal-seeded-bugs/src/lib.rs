@@ -122,6 +122,18 @@ bugs! {
     DeletesFrontier "CK7",
     /// One flushed family is enough to delete a log.
     DeletesUnflushed "G8",
+    /// A pin keeps no log.
+    PinIgnored "G10",
+    /// A hold keeps no log.
+    HoldIgnored "G11",
+    /// A hold may hold back any number of bytes.
+    HoldBudgetIgnored "G11",
+    /// An open forgets the holds.
+    HoldsForgotten "G11",
+    /// Pressure names the families of the newest log.
+    PressureNamesNewest "G8",
+    /// A hold may go back.
+    HoldGoesBack "K3",
     // CHECKPOINT.
     /// Both slots are written before either is synced.
     SlotsWithoutSyncBetween "CK1",

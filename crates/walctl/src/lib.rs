@@ -19,7 +19,9 @@ mod lines;
 mod ls;
 mod out;
 mod progress;
+mod stat;
 mod verify;
+mod why_kept;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,8 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Dump(args) => dump::run(&args, cli.json),
         Verb::Verify(args) => verify::run(&args, cli.json),
         Verb::Ls(args) => ls::run(&args, cli.json),
+        Verb::Stat(args) => stat::run(&args, cli.json),
+        Verb::WhyKept(args) => why_kept::run(&args, cli.json),
         Verb::Gc(args) => gc::run(&args, cli.json),
         Verb::Bench(args) => bench::run(&args, cli.json),
         Verb::Drill(args) => drill::run(&args, cli.json),
@@ -89,6 +93,8 @@ enum Verb {
     Dump(dump::Args),
     Verify(verify::Args),
     Ls(ls::Args),
+    Stat(stat::Args),
+    WhyKept(why_kept::Args),
     Gc(gc::Args),
     Bench(bench::Args),
     Drill(drill::Args),

@@ -43,6 +43,7 @@ pub(crate) struct OldLog {
     pub(crate) records: u64,
     pub(crate) seqs: Option<SeqRange>,
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    pub(crate) created_micros: u64,
     /// Whether its seal is known to be durable.
     pub(crate) sealed: bool,
 }
@@ -56,6 +57,8 @@ pub(crate) struct Committed {
     pub(crate) read: Vec<Part>,
     pub(crate) next_index: Index,
     pub(crate) seq_floor: SeqNum,
+    /// No record with a lower sequence number is left.
+    pub(crate) oldest_seq: SeqNum,
     /// Files that could not be removed yet.
     pub(crate) unlink_later: Vec<String>,
 }
@@ -154,6 +157,9 @@ pub(crate) fn commit(
             content.highest = log;
             content.lowest = lowest;
             content.clean_end = None;
+            if seeded_bug!(HoldsForgotten) {
+                content.holds.clear();
+            }
             content.sealed_through = sealed_through;
             content.config_fingerprint = header.config_fingerprint;
         },
@@ -169,7 +175,8 @@ pub(crate) fn commit(
     read.push(Part::with_header(source, copy.seed, &header, copy.encoder.offset()));
     let Copy { sink, encoder, next_index, records, seqs, families, .. } = copy;
     let new_log = NewLog { header, sink, encoder, records, seqs, families };
-    Ok(Committed { new_log, old_logs, read, next_index, seq_floor, unlink_later })
+    let oldest_seq = read.first().map_or(seq_floor, |part| part.seq_floor);
+    Ok(Committed { new_log, old_logs, read, next_index, seq_floor, oldest_seq, unlink_later })
 }
 
 /// Whether a log stays on the chain: it holds the last proven byte, or lies before it.
@@ -189,6 +196,7 @@ impl OldLog {
             records: walked.records,
             seqs: walked.seqs,
             families: walked.families.clone(),
+            created_micros: walked.header.created_micros,
             sealed: walked.log <= sealed_through,
         }
     }

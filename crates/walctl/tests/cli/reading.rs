@@ -242,3 +242,56 @@ fn a_reader_that_goes_away_ends_dump_quietly() {
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
     }
 }
+
+#[test]
+fn g10_why_kept_and_stat_say_who_keeps_each_log_and_change_nothing() {
+    let home = filled(300, 500);
+    append(&home.dir, &["--family", "7"], b"of seven\n").exits(0);
+    {
+        let (wal, _) =
+            wal_manager::Wal::options(&home.path).recover().unwrap().finish_without_replay().unwrap();
+        wal.hold("backup", wal_manager::SeqNum::new(1), Some(1 << 30)).unwrap();
+        wal.mark_flushed(wal_manager::FamilyId::DEFAULT, wal_manager::SeqNum::new(300)).unwrap();
+        wal.close().unwrap();
+    }
+    let before = contents(&home.path);
+    let rows = walctl(["why-kept", &home.dir, "--json"]).exits(0).json();
+    let keeper = |row: &serde_json::Value, place: usize| {
+        let keeper = &row["keepers"][place];
+        (keeper["keeper"].as_str().unwrap().to_owned(), keeper["name"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(keeper(&rows[0], 0), ("hold".to_owned(), "backup".to_owned()));
+    assert_eq!((rows[0]["log"].as_u64(), rows[0]["keepers"][0]["from_seq"].as_u64()), (Some(1), Some(1)));
+    assert!(rows[0]["keepers"][0]["since_micros"].as_u64().unwrap() > 0);
+    let seven = rows.iter().find(|row| keeper(row, 0).0 == "family").unwrap();
+    assert_eq!(
+        (keeper(seven, 0).1, seven["keepers"][0]["through_seq"].as_u64()),
+        ("7".to_owned(), Some(301))
+    );
+    assert_eq!(keeper(rows.last().unwrap(), 0).0, "active");
+    let text = walctl(["why-kept", &home.dir]).exits(0);
+    assert!(text.text().lines().nth(1).unwrap().contains("hold      backup"), "{}", text.text());
+
+    let stat = walctl(["stat", &home.dir, "--json"]).exits(0).json().remove(0);
+    assert_eq!(stat["logs"].as_u64(), Some(rows.len() as u64));
+    assert_eq!((stat["records"].as_u64(), stat["next_index"].as_u64()), (Some(301), Some(302)));
+    assert_eq!((stat["first_seq"].as_u64(), stat["last_seq"].as_u64()), (Some(1), Some(301)));
+    assert_eq!(stat["clean_end"]["next_index"].as_u64(), Some(302));
+    let family = |place: usize, key: &str| stat["families"][place][key].clone();
+    assert_eq!((family(0, "family"), family(0, "flushed_seq")), (0.into(), 300.into()));
+    assert_eq!((family(1, "family"), family(1, "unflushed_logs")), (7.into(), 1.into()));
+    assert!(family(1, "flushed_seq").is_null());
+    let hold = &stat["holds"][0];
+    assert_eq!(
+        (hold["name"].as_str(), hold["from_seq"].as_u64(), hold["lost"].as_bool()),
+        (Some("backup"), Some(1), Some(false))
+    );
+    let text = walctl(["stat", &home.dir]).exits(0);
+    assert!(
+        text.text().contains("\nhold         backup: from 1 to -, budget 1073741824, "),
+        "{}",
+        text.text()
+    );
+    assert!(before == contents(&home.path), "nothing was changed");
+    walctl(["why-kept", "/nowhere/at/all"]).exits(3);
+}
