@@ -96,6 +96,7 @@ pub fn errno(error: &Error) -> Option<i32> {
     match error {
         Error::Io(error) => error.raw_os_error(),
         Error::Poisoned { cause } => errno(cause),
+        Error::Full { cause, .. } => cause.as_ref().and_then(|error| error.raw_os_error()),
         _ => None,
     }
 }

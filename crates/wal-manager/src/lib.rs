@@ -63,6 +63,7 @@
 mod seeded;
 
 mod background;
+mod caps;
 mod checkpoint;
 mod clock;
 mod commit;
@@ -100,6 +101,7 @@ pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
+pub use caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Cap, DISK_RETRY};
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};

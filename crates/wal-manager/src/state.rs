@@ -18,6 +18,7 @@ use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
+use crate::caps::{Limits, Room};
 use crate::commit::GROUP_BYTES;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
@@ -40,6 +41,8 @@ pub(crate) struct ActiveLog {
     pub(crate) seqs: Option<SeqRange>,
     /// Highest sequence number of each family in it.
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    /// Up to here its file has space on the disk; `u64::MAX` for a file that grows.
+    pub(crate) reserved: u64,
 }
 
 impl ActiveLog {
@@ -138,6 +141,8 @@ pub(crate) struct State {
     pub(crate) rotated: bool,
     /// The file of the active log grows, and the next one, which is ready, was filled: it is used from the next record on.
     pub(crate) better_is_ready: bool,
+    /// What there is room for.
+    pub(crate) room: Room,
     /// A rotation or a close has the log to itself.
     pub(crate) exclusive: bool,
     pub(crate) failed: Option<Error>,
@@ -158,7 +163,13 @@ pub(crate) struct State {
 
 impl State {
     /// The state behind a recovery: everything in `active` is durable.
-    pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
+    pub(crate) fn new(
+        active: ActiveLog,
+        next_index: Index,
+        seq_floor: SeqNum,
+        promised: Index,
+        limits: Limits,
+    ) -> Self {
         let index = Index::new(next_index.get().saturating_sub(1));
         let end = Position { log: active.log, offset: active.encoder.offset(), index };
         let digest = active.encoder.digest();
@@ -189,6 +200,7 @@ impl State {
             next_wanted: false,
             rotated: false,
             better_is_ready: false,
+            room: Room::new(limits),
             exclusive: false,
             failed: None,
             broken: false,
@@ -217,7 +229,9 @@ impl State {
         self.promised = self.durable.index;
         self.forming = header;
         (self.next_wanted, self.rotated, self.better_is_ready) = (false, true, false);
-        mem::replace(&mut self.active, active)
+        let old = mem::replace(&mut self.active, active);
+        self.measure();
+        old
     }
 
     /// Makes `active` the log being written after a failure: everything in it is durable. Its header speaks of everything before it; what stands in
@@ -234,7 +248,9 @@ impl State {
         self.unsynced.clear();
         self.unsynced_bytes = 0;
         self.failed = None;
-        mem::replace(&mut self.active, active)
+        let old = mem::replace(&mut self.active, active);
+        self.measure();
+        old
     }
 
     /// Takes the forming group away, and begins the next in a buffer that was used before.

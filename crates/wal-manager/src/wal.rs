@@ -9,9 +9,10 @@ use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
 use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
+use crate::caps::Limits;
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
-use crate::commit::{Accepted, Commit};
+use crate::commit::Commit;
 use crate::error::Result;
 use crate::housekeeping::{Housekeeper, Work};
 use crate::metrics::Metrics;
@@ -54,6 +55,9 @@ pub(crate) struct Inner {
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
     pub(crate) log_bytes: u64,
+    pub(crate) limits: Limits,
+    /// Held by who tries whether there is space again.
+    pub(crate) trying: Mutex<()>,
     /// Held from the making of a name to the sync of the directory, and by whoever else syncs it: a failed sync tells one caller only, and what
     /// it loses must be that caller's.
     pub(crate) names: Mutex<()>,
@@ -130,10 +134,14 @@ impl Wal {
             records: new_log.records,
             seqs: new_log.seqs,
             families: new_log.families,
+            // The log that an open begins grows.
+            reserved: u64::MAX,
         };
-        let state = State::new(active, next_index, seq_floor, promised);
+        let limits = options.limits();
+        metrics.caps(&limits);
+        let state = State::new(active, next_index, seq_floor, promised, limits);
         let clock = Arc::clone(&options.clock);
-        let commit = Commit::new(state, options.log_bytes, options.policies, clock, metrics.clone())?;
+        let commit = Commit::new(state, limits, options.policies, clock, metrics.clone())?;
         let inner = Inner {
             storage,
             wal_id: header.wal_id,
@@ -148,6 +156,8 @@ impl Wal {
             housekeeper: Housekeeper::new(options.background),
             files,
             log_bytes: options.log_bytes,
+            limits,
+            trying: Mutex::default(),
             names: Mutex::default(),
             durability: options.durability,
             lock: Mutex::new(Some(lock)),
@@ -201,6 +211,7 @@ impl Wal {
     /// # Errors
     /// The log is poisoned or closed.
     pub fn sync(&self) -> Result<Position> {
+        self.inner.go_on_if_stopped()?;
         self.inner.commit.sync()
     }
 
@@ -214,7 +225,7 @@ impl Wal {
     pub fn rotate(&self) -> Result<Option<SealedLog>> {
         let span = info_span!("wal.rotate");
         let _entered = span.enter();
-        self.inner.rotate(None)
+        self.inner.rotate_on_request()
     }
 
     /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
@@ -358,24 +369,10 @@ impl Inner {
         }
     }
 
-    fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
-        loop {
-            if self.commit.next_is_wanted() {
-                self.housekeeper.prepare(self);
-            }
-            match self.commit.accept(record)? {
-                Accepted::Record(appended) => return Ok(appended),
-                Accepted::LogFull(log) => {
-                    self.rotate(Some(log))?;
-                }
-            }
-        }
-    }
-
-    /// The highest sequence number issued and the log that holds the frontier, if the log is usable.
+    /// The highest sequence number issued and the log that holds the frontier, if marks may be taken.
     pub(crate) fn check_open(&self) -> Result<(Option<SeqNum>, LogNumber)> {
         let state = self.commit.lock();
-        state.check()?;
+        state.check_but_full_disk()?;
         Ok((state.seq_floor.get().checked_sub(1).map(SeqNum::new), state.durable.log))
     }
 
@@ -415,6 +412,7 @@ impl Inner {
     }
 
     pub(crate) fn update_gauges(&self) {
+        self.recount();
         let logs = self.logs();
         self.metrics.logs.set(logs.len() as f64);
         self.metrics.live_bytes.set(logs.iter().map(|log| log.bytes).sum::<u64>() as f64);
