@@ -101,6 +101,11 @@ pub fn errno(error: &Error) -> Option<i32> {
     }
 }
 
+/// Whether it is that there is no space, or no quota: a log that this has stopped goes on by itself.
+pub fn is_no_space(error: &Error) -> bool {
+    matches!(errno(error), Some(28 | 122))
+}
+
 /// Runs `code` in a thread of its own and gives up on it if it hangs.
 pub fn within<T: Send + 'static>(what: &str, code: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
