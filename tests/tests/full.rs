@@ -714,3 +714,280 @@ fn f48_a_crash_at_any_operation_of_a_full_disk_takes_nothing() {
         }
     });
 }
+
+/// A disk without a byte to spare, with a log that was closed or not; the records that it holds.
+fn full_and_ended(way: Way, closed: bool) -> (SimStorage, Acked) {
+    let disk = SimStorage::new();
+    let (wal, mut acked) = {
+        let options = options(&disk).log_bytes(SMALL).way(way);
+        if way == Way::Append {
+            let (wal, ..) = reopen(options);
+            let mut acked = Acked::new();
+            for number in 0..30 {
+                append(&wal, &mut acked, &payload(number, 3_000));
+            }
+            (wal, acked)
+        } else {
+            filled(Cap::Disk, &disk, options)
+        }
+    };
+    append(&wal, &mut acked, b"last");
+    if closed {
+        wal.close().unwrap();
+    }
+    drop(wal);
+    let disk = if closed { disk } else { disk.process_crash() };
+    disk.set_capacity(Some(used(&disk)));
+    (disk, acked)
+}
+
+#[test]
+fn f50_an_open_on_a_full_disk_takes_the_reserve() {
+    for closed in [false, true] {
+        for way in [Way::Filled, Way::Direct] {
+            let (disk, mut acked) = full_and_ended(way, closed);
+            let clock = Arc::new(HandClock::default());
+            let (wal, records, report) =
+                reopen(options(&disk).log_bytes(SMALL).way(way).clock(clock.clone()));
+            assert_holds(&records, &acked);
+            assert!(report.findings.is_empty(), "L: {report:?}");
+            // There is space again when what is flushed has gone, whatever an append before that is told.
+            disk.set_capacity(Some(used(&disk)));
+            assert!(is_about_space(&wal.append(record(&payload(0, 3_000))).unwrap_err()));
+            mark_all(&wal);
+            clock.pass(DISK_RETRY);
+            append(&wal, &mut acked, b"goes on");
+            assert!(!disk.file_names().contains(&"RESERVE".to_owned()));
+            disk.set_capacity(None);
+            wal.housekeep().unwrap();
+            assert!(disk.file_names().contains(&"RESERVE".to_owned()), "it is back: {:?}", disk.file_names());
+            wal.close().unwrap();
+            assert_eq!(life::read_back(&disk).last().unwrap().payload, b"goes on"[..]);
+        }
+    }
+}
+
+fn is_about_space(error: &Error) -> bool {
+    errno(error) == Some(ENOSPC)
+}
+
+#[test]
+fn f50_an_open_that_finds_no_space_says_so_and_changes_nothing_that_counts() {
+    for closed in [false, true] {
+        let (disk, acked) = full_and_ended(Way::Append, closed);
+        for _ in 0..3 {
+            let refused = options(&disk).recover().and_then(|recovery| {
+                recovery.records().try_for_each(|record| record.map(drop))?;
+                recovery.finish().map(drop)
+            });
+            let error = refused.unwrap_err();
+            assert_eq!((refused_by(&error), errno(&error)), (Cap::Disk, Some(ENOSPC)), "{error}");
+            // Readers read.
+            let inspection = options(&disk).inspect().unwrap();
+            assert_eq!(inspection.records().count(), acked.len());
+        }
+        disk.set_capacity(None);
+        let (_, records, report) = reopen(options(&disk));
+        assert_holds(&records, &acked);
+        assert!(report.findings.is_empty(), "L: {report:?}");
+    }
+}
+
+#[test]
+fn f50_a_crash_at_any_operation_of_an_open_on_a_full_disk_takes_nothing() {
+    for closed in [false, true] {
+        for operations in 0.. {
+            let (disk, acked) = full_and_ended(Way::Filled, closed);
+            disk.crash_after(operations);
+            let opened = options(&disk).log_bytes(SMALL).way(Way::Filled).recover().and_then(|recovery| {
+                recovery.records().try_for_each(|record| record.map(drop))?;
+                recovery.finish()
+            });
+            let done = opened.is_ok();
+            drop(opened);
+            for disk in [disk.process_crash(), disk.crash_all_lost(), disk.crash_all_kept()]
+                .into_iter()
+                .chain((0..4).map(|seed| disk.crash(seed)))
+            {
+                // Still full, and then not any more.
+                let again = options(&disk.fork()).recover().map(drop);
+                assert!(again.as_ref().map_or_else(is_about_space, |()| true), "{again:?}");
+                disk.set_capacity(None);
+                let (_, records, report) = reopen(options(&disk));
+                assert_holds(&records, &acked);
+                assert!(report.findings.is_empty(), "L: {report:?}");
+            }
+            if done {
+                assert!(operations > 12, "{operations}");
+                break;
+            }
+        }
+    }
+}
+
+/// One life with random caps, episodes of a full disk, crashes and deletions.
+struct Life {
+    rng: Rng,
+    disk: SimStorage,
+    clock: Arc<HandClock>,
+    way: Way,
+    cap_bytes: Option<u64>,
+    cap_logs: Option<usize>,
+    /// What must come back, and what may.
+    acked: Acked,
+    flushed: u64,
+    met: BTreeMap<String, u64>,
+}
+
+impl Life {
+    fn open(&mut self) -> Wal {
+        let options = options(&self.disk).log_bytes(SMALL).way(self.way).clock(self.clock.clone());
+        let options = options.cap_bytes(self.cap_bytes).cap_logs(self.cap_logs).recycle(1);
+        let opened = options.clone().recover();
+        let recovery = opened.unwrap_or_else(|error| {
+            assert!(is_about_space(&error), "{error:?}");
+            *self.met.entry("opens refused".to_owned()).or_default() += 1;
+            self.disk.set_capacity(None);
+            options.clone().recover().unwrap()
+        });
+        let records = recovery.records().collect::<Result<Vec<_>, _>>().unwrap();
+        let must = self.acked.split_off(&0).into_iter().filter(|(_, (seq, _))| seq.get() > self.flushed);
+        self.acked = must.collect();
+        assert_holds(&records, &self.acked);
+        assert!(recovery.report().findings.is_empty(), "L: {:?}", recovery.report());
+        let finished = recovery.finish();
+        finished.map_or_else(
+            |error| {
+                assert!(is_about_space(&error), "{error:?}");
+                self.disk.set_capacity(None);
+                reopen(options).0
+            },
+            |(wal, _)| wal,
+        )
+    }
+
+    fn live(&mut self) {
+        let (mut wal, mut again) = (self.open(), 0);
+        for number in 0..150 {
+            let before = (wal.last_seq(), wal.durable().index);
+            match self.rng.below(22) {
+                0 => again += usize::from(wal.rotate().is_err_and(|error| error.kind() == ErrorKind::Poisoned)),
+                1 => _ = wal.housekeep(),
+                2 => _ = wal.sync(),
+                3 | 4 => {
+                    if let Some(last) = wal.last_seq() {
+                        // A full disk, or a cap, is no reason not to take a mark.
+                        let newest = last.get();
+                        let through = if self.rng.one_in(2) { newest } else { newest - (newest - self.flushed) / 2 };
+                        if through > self.flushed {
+                            wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(through)).unwrap();
+                            self.flushed = through;
+                        }
+                    }
+                }
+                5 => {
+                    let free = self.rng.below(120_000);
+                    self.disk.set_capacity(Some(used(&self.disk) + free));
+                }
+                6 => {
+                    self.disk.set_capacity(None);
+                    self.clock.pass(DISK_RETRY);
+                }
+                7 => self.clock.pass(DISK_RETRY / 2),
+                8 if self.rng.one_in(3) => {
+                    if self.rng.one_in(2) {
+                        let _ = wal.close();
+                        drop(wal);
+                    } else {
+                        drop(wal);
+                        self.disk = match self.rng.below(3) {
+                            0 => self.disk.process_crash(),
+                            1 => self.disk.crash_all_lost(),
+                            _ => self.disk.crash(self.rng.next()),
+                        };
+                    }
+                    wal = self.open();
+                    again += 1;
+                }
+                _ => {
+                    let length = [1 + self.rng.below(3_000), 20_000 + self.rng.below(50_000)];
+                    let large = usize::from(self.rng.one_in(8));
+                    let bytes = payload(number, length[large] as usize);
+                    match wal.append(record(&bytes)) {
+                        Ok(appended) => note(&mut self.acked, appended, &bytes),
+                        Err(error) if error.kind() == ErrorKind::Full => {
+                            *self.met.entry(format!("{:?}", refused_by(&error))).or_default() += 1;
+                            assert_eq!(wal.last_seq(), before.0, "A4");
+                        }
+                        Err(error) => {
+                            again += 1;
+                            *self.met.entry("stopped".to_owned()).or_default() += 1;
+                            assert!(is_about_space(&error), "{error:?}");
+                        }
+                    }
+                }
+            }
+            // G7, but for the logs that opens and resumes have begun.
+            let (logs, live) = (wal.logs(), live_bytes(&wal));
+            assert!(self.cap_bytes.is_none_or(|cap| live <= cap + again as u64 * 80_000), "{live}, {again}");
+            assert!(self.cap_logs.is_none_or(|cap| logs.len() <= cap + again), "{}, {again}", logs.len());
+        }
+        // G9: with space, and everything flushed, appends go on, and the disk is nearly empty again.
+        self.disk.set_capacity(None);
+        self.clock.pass(DISK_RETRY);
+        if let Some(last) = wal.last_seq()
+            && last.get() > self.flushed
+        {
+            wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
+            self.flushed = last.get();
+        }
+        append(&wal, &mut self.acked, b"at the end");
+        wal.rotate().unwrap();
+        append(&wal, &mut self.acked, b"and behind it");
+        mark_all(&wal);
+        self.flushed = wal.last_seq().unwrap().get();
+        append(&wal, &mut self.acked, b"the rest");
+        mark_all(&wal);
+        self.flushed = wal.last_seq().unwrap().get();
+        assert!(wal.logs().len() <= 2, "{:?}", wal.logs());
+        let floor = 128 * 1024 + 1024 * 1024 + 5 * SMALL;
+        assert!(used(&self.disk) <= floor + 80_000, "{} of {floor}: {:?}", used(&self.disk), self.disk.file_names());
+        wal.close().unwrap();
+    }
+}
+
+#[test]
+fn g7_g9_a4_f48_f50_random_lives_with_caps_and_episodes_of_a_full_disk() {
+    let seeds = std::env::var("FULL_SEEDS").unwrap_or_else(|_| "0..120".to_owned());
+    let (first, last) = seeds.split_once("..").expect("FULL_SEEDS=first..last");
+    let mut met: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in first.parse::<u64>().unwrap()..last.parse().unwrap() {
+        let mut rng = Rng::new(seed);
+        let way = rng.pick(&[Way::Append, Way::Filled, Way::Direct]);
+        let cap_bytes = rng.one_in(2).then(|| 200_000 + rng.below(200_000));
+        let cap_logs = rng.one_in(2).then(|| 2 + rng.below(4) as usize);
+        let life = Life {
+            rng,
+            disk: SimStorage::new(),
+            clock: Arc::default(),
+            way,
+            cap_bytes,
+            cap_logs,
+            acked: Acked::new(),
+            flushed: 0,
+            met: BTreeMap::new(),
+        };
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut life = life;
+            life.live();
+            life.met
+        }));
+        let one = told.unwrap_or_else(|panic| {
+            eprintln!("replay with FULL_SEEDS={seed}..{}", seed + 1);
+            std::panic::resume_unwind(panic)
+        });
+        one.into_iter().for_each(|(what, times)| *met.entry(what).or_default() += times);
+    }
+    println!("{met:?}");
+    assert!(met.len() >= 4, "{met:?}");
+}

@@ -80,6 +80,7 @@ mod record;
 mod recovery;
 mod replay;
 mod report;
+mod reserve;
 mod resume;
 mod retention;
 mod rotate;

@@ -11,7 +11,7 @@ use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 
 use crate::background::Policies;
-use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits, full_at_open};
+use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::inspect::Inspection;
@@ -293,7 +293,7 @@ impl Options {
             Place::Directory(path) => Arc::new(FsStorage::create(path)?),
             Place::Storage(storage) => Arc::clone(storage),
         };
-        Recovery::open(storage, &self).map_err(full_at_open)
+        Recovery::open(storage, &self)
     }
 
     /// Opens for reading only, without the lock: takes nothing, creates nothing and leaves the directory as it is, to the byte, whether or

@@ -67,6 +67,8 @@ pub(crate) struct Next {
     pub(crate) half_made: Option<String>,
     /// Files that failed resumes left, and that nobody will use.
     pub(crate) abandoned: Vec<String>,
+    /// There is space kept for the next open.
+    pub(crate) reserve_is_kept: bool,
 }
 
 /// Who rotates, one at a time.
@@ -173,7 +175,10 @@ impl Inner {
             return Ok(());
         }
         match self.prepare(active, &mut next) {
-            Ok(prepared) => next.ready = Some(prepared),
+            Ok(prepared) => {
+                next.ready = Some(prepared);
+                self.keep_reserve(&mut next);
+            }
             Err(error) => {
                 let error = self.disk_error(error);
                 self.metrics.rotation_failures.increment(1);

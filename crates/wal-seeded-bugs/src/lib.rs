@@ -231,6 +231,8 @@ bugs! {
     FullDiskTakesNoMarks "G9",
     /// CHECKPOINT has only the space that its first content needs.
     CheckpointNotAllocated "f48",
+    /// An open on a full disk keeps the reserve for itself.
+    ReserveKept "f50",
     /// A file's space is not looked at before a record is accepted into it.
     SpaceNotCounted "f48",
 }
