@@ -353,38 +353,42 @@ impl Inner {
         self.commit.wait_for_change(seen, until)
     }
 
-    /// Deletes what is flushed and could not go before; whether that was anything. Not asked twice for the same log.
+    /// Deletes what is flushed and could not go before; whether that was anything.
     fn collect(self: &Arc<Self>, cap: Cap) -> bool {
+        if self.delete_flushed() {
+            return true;
+        }
+        // The oldest log may hold the frontier. Then the log behind it has to begin, and if there is none, one is begun. On a full disk
+        // nothing is begun that needs space.
         let flushed = self.checkpoint.content().flushed;
-        let covered = |families: &BTreeMap<FamilyId, SeqNum>| {
-            families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
-        };
-        let old = self.retention.old();
+        let oldest_can_go = self.retention.old().first().is_none_or(|info| covers(&flushed, &info.families));
         let state = self.commit.lock();
         let (active, begun) = (state.active.log, state.active.records > 0);
-        let active_can_go = begun && covered(&state.active.families);
-        let empty_behind = !begun && state.durable.log < active;
-        let oldest = old.first().map_or(active, |oldest| oldest.log);
-        if state.room.kept == Some(oldest) && !active_can_go {
-            return false;
-        }
+        let all_can_go = begun && covers(&flushed, &state.active.families);
+        let has_frontier = state.durable.log == active;
         drop(state);
-        if !active_can_go && !old.first().is_some_and(|oldest| covered(&oldest.families)) {
+        if cap == Cap::Disk || !oldest_can_go {
             return false;
         }
-        // On a full disk nothing is begun that needs space.
-        if cap != Cap::Disk && active_can_go && self.rotate(Some(active)).is_err() {
+        let rotated = cap == Cap::Bytes && all_can_go && self.rotate(Some(active)).is_ok();
+        let begins = rotated || !begun && !has_frontier;
+        begins && self.commit.exclusive().is_ok() && self.delete_flushed()
+    }
+
+    /// Deletes logs that are flushed already; whether there were any. Not asked twice for a log that somebody else keeps.
+    fn delete_flushed(&self) -> bool {
+        let flushed = self.checkpoint.content().flushed;
+        let Some(oldest) = self.retention.old().into_iter().next() else { return false };
+        let mut state = self.commit.lock();
+        if state.durable.log <= oldest.log
+            || state.room.kept == Some(oldest.log)
+            || !covers(&flushed, &oldest.families)
+        {
             return false;
         }
-        if cap != Cap::Disk && (empty_behind || active_can_go) && self.commit.exclusive().is_err() {
-            // The new log's header, which was to become durable and take the frontier, did not.
-            return false;
-        }
-        let deleted = self.mark_flushed(&[]).is_ok_and(|deletion| !deletion.deleted.is_empty());
-        if !deleted {
-            self.commit.lock().room.kept = Some(oldest);
-        }
-        deleted
+        state.room.kept = Some(oldest.log);
+        drop(state);
+        self.mark_flushed(&[]).is_ok_and(|deletion| !deletion.deleted.is_empty())
     }
 
     /// Counts what is behind the active log.
@@ -476,6 +480,11 @@ impl Inner {
             self.metrics.disk_full.set(0.0);
         }
     }
+}
+
+/// Whether everything of these families is flushed.
+fn covers(flushed: &BTreeMap<FamilyId, SeqNum>, families: &BTreeMap<FamilyId, SeqNum>) -> bool {
+    families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
 }
 
 /// Reserves space up to `end` and some more, so that this is not asked for again and again; up to `end` alone if there is no more.
