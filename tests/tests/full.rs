@@ -871,14 +871,17 @@ impl Life {
         for number in 0..150 {
             let before = (wal.last_seq(), wal.durable().index);
             match self.rng.below(22) {
-                0 => again += usize::from(wal.rotate().is_err_and(|error| error.kind() == ErrorKind::Poisoned)),
+                0 => {
+                    again += usize::from(wal.rotate().is_err_and(|error| error.kind() == ErrorKind::Poisoned))
+                }
                 1 => _ = wal.housekeep(),
                 2 => _ = wal.sync(),
                 3 | 4 => {
                     if let Some(last) = wal.last_seq() {
                         // A full disk, or a cap, is no reason not to take a mark.
                         let newest = last.get();
-                        let through = if self.rng.one_in(2) { newest } else { newest - (newest - self.flushed) / 2 };
+                        let through =
+                            if self.rng.one_in(2) { newest } else { newest - (newest - self.flushed) / 2 };
                         if through > self.flushed {
                             wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(through)).unwrap();
                             self.flushed = through;
@@ -951,7 +954,12 @@ impl Life {
         self.flushed = wal.last_seq().unwrap().get();
         assert!(wal.logs().len() <= 2, "{:?}", wal.logs());
         let floor = 128 * 1024 + 1024 * 1024 + 5 * SMALL;
-        assert!(used(&self.disk) <= floor + 80_000, "{} of {floor}: {:?}", used(&self.disk), self.disk.file_names());
+        assert!(
+            used(&self.disk) <= floor + 80_000,
+            "{} of {floor}: {:?}",
+            used(&self.disk),
+            self.disk.file_names()
+        );
         wal.close().unwrap();
     }
 }

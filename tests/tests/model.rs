@@ -225,7 +225,17 @@ impl Life {
         let disk = SimStorage::with_options(disk);
         let (wal, ..) = life::reopen(options(&disk));
         let model = Model::default();
-        Self { disk, wal, model, number: 0, poisoned: false, full: false, ended: false, clean: false, faulty: false }
+        Self {
+            disk,
+            wal,
+            model,
+            number: 0,
+            poisoned: false,
+            full: false,
+            ended: false,
+            clean: false,
+            faulty: false,
+        }
     }
 
     fn dead(&self) -> bool {
@@ -248,7 +258,9 @@ impl Life {
                     self.poisoned = true;
                 }
             }
-            ErrorKind::Io | ErrorKind::Full => assert!(self.faulty || self.dead(), "nothing failed, and yet {what}: {error}"),
+            ErrorKind::Io | ErrorKind::Full => {
+                assert!(self.faulty || self.dead(), "nothing failed, and yet {what}: {error}")
+            }
             kind => panic!("{what} fails with {kind:?}: {error}"),
         }
     }

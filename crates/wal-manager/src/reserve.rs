@@ -46,9 +46,7 @@ fn make(storage: &dyn Storage) -> Result<(), IoError> {
 
 /// Gives the reserve up if it was space that was missing; whether that is a reason to try again.
 pub(crate) fn give_up(storage: &dyn Storage, error: &Error) -> bool {
-    let given = error.no_space().is_some()
-        && !seeded_bug!(ReserveKept)
-        && storage.unlink(RESERVE).is_ok();
+    let given = error.no_space().is_some() && !seeded_bug!(ReserveKept) && storage.unlink(RESERVE).is_ok();
     if given {
         // Some file systems give the space back only with the next commit of their journal.
         let _ = storage.sync_dir();

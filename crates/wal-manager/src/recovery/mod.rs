@@ -120,9 +120,11 @@ impl Opening {
         let start = options.clock.monotonic();
         // With nothing but headers read before, the open itself has not needed any space.
         let adopt = || CheckpointFile::adopt(&*storage, loaded.clone());
-        let file = adopt().or_else(|error| {
-            if reserve::give_up(&*storage, &error) { adopt() } else { Err(error) }
-        })?;
+        let file = adopt().or_else(
+            |error| {
+                if reserve::give_up(&*storage, &error) { adopt() } else { Err(error) }
+            },
+        )?;
         let committed = commit::commit(&storage, &file, &options, plan, report)?;
         let way = choose_way(&*storage, &options, &metrics, report);
         let took = spent.saturating_add(options.clock.monotonic().saturating_sub(start));
