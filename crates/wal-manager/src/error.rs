@@ -196,7 +196,7 @@ pub enum Error {
         allowed: String,
     },
     /// A write or a sync failed, or a thread panicked inside the log. Nothing is acknowledged any more: mend the cause, then
-    /// [`Wal::resume`](crate::Wal::resume), or open the directory again.
+    /// [`Wal::resume`](crate::Wal::resume), or open the directory again. If the cause is a full disk, the log goes on by itself once there is space.
     #[error("the log stopped after a failure, resume it or open it again: {cause}")]
     Poisoned {
         /// The first failure.

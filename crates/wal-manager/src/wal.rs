@@ -169,8 +169,9 @@ impl Wal {
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
     ///
     /// # Errors
-    /// The input is refused, and nothing was written; a rotation by size failed, and nothing was written; or the log is poisoned or
-    /// closed, and the record may or may not be there after the next recovery.
+    /// The input is refused, and nothing was written; there is no room ([`Error::Full`](crate::Error::Full)), or a rotation by size failed, and nothing was
+    /// written; or the log is poisoned or closed, and the record may or may not be there after the next recovery. A log that a full disk has
+    /// poisoned goes on by itself once there is space.
     ///
     /// # Durability
     /// At `Synced` the record, and every record before it, survives a power cut once this returns.
@@ -209,7 +210,7 @@ impl Wal {
     /// Makes everything that was accepted so far durable, whatever its level, and returns the frontier.
     ///
     /// # Errors
-    /// The log is poisoned or closed.
+    /// The log is poisoned or closed; or a full disk has stopped it and is full still ([`Error::Full`](crate::Error::Full)).
     pub fn sync(&self) -> Result<Position> {
         self.inner.go_on_if_stopped()?;
         self.inner.commit.sync()
@@ -218,7 +219,8 @@ impl Wal {
     /// Closes the active log and begins the next; call it when a memtable is sealed. `None` if the active log holds no record.
     ///
     /// # Errors
-    /// The next file could not be made: the old one goes on, and the next call tries again. Or the log is poisoned or closed.
+    /// The next file could not be made, or there are as many logs as there may be ([`Error::Full`](crate::Error::Full)): the old one goes on, and the next call
+    /// tries again. Or the log is poisoned or closed.
     ///
     /// # Durability
     /// Everything in the closed log is durable when this returns.
@@ -231,7 +233,7 @@ impl Wal {
     /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
     ///
     /// # Errors
-    /// `seq` was never appended or goes back; or the log is poisoned or closed; or CHECKPOINT could not be written: then nothing was deleted, and the
+    /// `seq` was never appended or goes back; or the log is closed, or poisoned by anything but a full disk; or CHECKPOINT could not be written: then nothing was deleted, and the
     /// mark, which is true all the same, may be recorded with a later update. A failed unlink is no error: it is tried again.
     ///
     /// # Durability
