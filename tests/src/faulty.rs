@@ -21,6 +21,8 @@ use wal_io::{Access, Entry, IoError, Lock, Operation, Sink, Source, Storage};
 
 /// Input/output error.
 pub const EIO: i32 = 5;
+/// File too large.
+pub const EFBIG: i32 = 27;
 /// No space left on the device.
 pub const ENOSPC: i32 = 28;
 

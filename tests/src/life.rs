@@ -96,8 +96,14 @@ pub fn errno(error: &Error) -> Option<i32> {
     match error {
         Error::Io(error) => error.raw_os_error(),
         Error::Poisoned { cause } => errno(cause),
+        Error::Full { cause, .. } => cause.as_ref().and_then(|error| error.raw_os_error()),
         _ => None,
     }
+}
+
+/// Whether it is that there is no space, or no quota: a log that this has stopped goes on by itself.
+pub fn is_no_space(error: &Error) -> bool {
+    matches!(errno(error), Some(28 | 122))
 }
 
 /// Runs `code` in a thread of its own and gives up on it if it hangs.

@@ -57,6 +57,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "life cycle",
         &[
+            "full",
             "lifecycle_append",
             "lifecycle_deletion",
             "lifecycle_files",
@@ -186,6 +187,13 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::ResumeDuplicates,
             Bug::ResumeFromWrittenNotDurable,
             Bug::ResumeKeepsOldPredecessorEnd,
+            Bug::RefusedUsesNumbers,
+            Bug::DeletionWakesNobody,
+            Bug::FullDiskStopsForEver,
+            Bug::FullDiskTakesNoMarks,
+            Bug::CheckpointNotAllocated,
+            Bug::ReserveKept,
+            Bug::SpaceNotCounted,
         ],
     ),
     ("fuzz smoke", &[Bug::LengthNotCovered]),

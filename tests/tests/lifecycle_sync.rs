@@ -104,6 +104,7 @@ fn i4_the_directory_and_its_parents_are_synced_before_the_first_acknowledgement(
         [
             "lock LOCK",
             "create CHECKPOINT.new",
+            "preallocate CHECKPOINT.new",
             "write CHECKPOINT.new",
             "write CHECKPOINT.new",
             "sync_all CHECKPOINT.new",

@@ -156,7 +156,7 @@ fn v4_f48_what_cannot_be_kept_aside_is_not_given_up() {
     let (disk, originals) = three_logs_first_damaged();
     disk.fail(Fault::parse("fail write #2 of *quarantine* with ENOSPC").unwrap());
     let refused = options(&disk).mode(RecoveryMode::PointInTime).recover().map(drop);
-    assert!(refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::Io), "{refused:?}");
+    assert!(refused.as_ref().is_err_and(|error| error.kind() == ErrorKind::Full), "{refused:?}");
     disk.clear_faults();
     let names = originals.keys().filter(|name| disk.read_file(name).as_ref() == originals.get(*name));
     assert_eq!(names.count(), originals.len(), "every log is where it was");

@@ -206,6 +206,8 @@ struct Life {
     number: u64,
     /// Something failed that stops the log.
     poisoned: bool,
+    /// A full disk has stopped it: it goes on by itself.
+    full: bool,
     /// Close was called.
     ended: bool,
     /// Closed cleanly, and not opened since.
@@ -223,7 +225,17 @@ impl Life {
         let disk = SimStorage::with_options(disk);
         let (wal, ..) = life::reopen(options(&disk));
         let model = Model::default();
-        Self { disk, wal, model, number: 0, poisoned: false, ended: false, clean: false, faulty: false }
+        Self {
+            disk,
+            wal,
+            model,
+            number: 0,
+            poisoned: false,
+            full: false,
+            ended: false,
+            clean: false,
+            faulty: false,
+        }
     }
 
     fn dead(&self) -> bool {
@@ -240,9 +252,15 @@ impl Life {
                     self.poisoned || self.faulty || self.dead(),
                     "nothing failed, and yet {what}: {error}"
                 );
-                self.poisoned = true;
+                if life::is_no_space(error) {
+                    self.full = true;
+                } else {
+                    self.poisoned = true;
+                }
             }
-            ErrorKind::Io => assert!(self.faulty || self.dead(), "nothing failed, and yet {what}: {error}"),
+            ErrorKind::Io | ErrorKind::Full => {
+                assert!(self.faulty || self.dead(), "nothing failed, and yet {what}: {error}")
+            }
             kind => panic!("{what} fails with {kind:?}: {error}"),
         }
     }
@@ -325,7 +343,7 @@ impl Life {
     }
 
     fn refused(&mut self, what: Refused) {
-        if self.poisoned || self.ended || self.dead() {
+        if self.poisoned || self.full || self.ended || self.dead() {
             return;
         }
         let newest = self.wal.last_seq().map_or(0, SeqNum::get);
@@ -398,7 +416,7 @@ impl Life {
         );
         let records: u64 = logs.iter().map(|log| log.records).sum();
         assert!(
-            records >= self.model.unflushed() as u64 || self.poisoned,
+            records >= self.model.unflushed() as u64 || self.poisoned || self.full,
             "G2: {records} records in {logs:?}"
         );
     }
@@ -527,7 +545,10 @@ impl Life {
                 Err(error) => error,
             };
             self.clean = false;
-            assert_eq!(failure.kind(), ErrorKind::Io, "L: a crash alone is not damage: {failure}");
+            assert!(
+                matches!(failure.kind(), ErrorKind::Io | ErrorKind::Full),
+                "L: a crash alone is not damage: {failure}"
+            );
             if self.dead() {
                 met(format!("recoveries that crashed, {} in a row", (turn + 1).min(3)));
                 self.cut(attempt.map_or(Cut::Kept, |Attempt(_, cut)| cut));
@@ -540,7 +561,7 @@ impl Life {
                 self.faulty = false;
             }
         }
-        (self.poisoned, self.ended, self.clean) = (false, false, false);
+        (self.poisoned, self.full, self.ended, self.clean) = (false, false, false, false);
         if !self.dead() && !self.faulty {
             // No crash makes the directory grow: what is not live is gone.
             let named = |name: &String| name.ends_with(".wal");

@@ -304,7 +304,7 @@ fn t6_f13_f45_v19_recoveries_after_crashes() {
         "power cut, all that is pending survives: one proven record, two that nothing proves",
         SimStorage::crash_all_kept,
     );
-    life.disk.crash_after(9);
+    life.disk.crash_after(10);
     life.phase("open, and the power goes before the directory is synced", &RECOVERY[..3], |disk| {
         life::options(disk).recover().unwrap_err();
     });

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use tempfile::TempDir;
-use wal_manager::{Error, ErrorKind, Wal};
-use wal_tests::life::{errno, record, reopen};
+use wal_manager::io::probe::Way;
+use wal_manager::{Error, ErrorKind, FamilyId, Wal};
+use wal_tests::life::{errno, payload, record, reopen};
 use wal_tests::real::{Held, Outcome, check, input, lines, look, prepare, recover, run};
 
 const WALCTL: &str = env!("CARGO_BIN_EXE_walctl-under-test");
@@ -104,7 +105,7 @@ fn f50_a_rotation_on_a_full_disk_is_refused_keeps_the_log_and_works_when_there_i
     assert!(made > 0 && made < filler.len());
     for text in ["one", "two"] {
         let error = wal.rotate().unwrap_err();
-        assert_eq!((error.kind(), errno(&error)), (ErrorKind::Io, Some(ENOSPC)), "{error}");
+        assert_eq!((error.kind(), errno(&error)), (ErrorKind::Full, Some(ENOSPC)), "{error}");
         assert!(!matches!(error, Error::Poisoned { .. }));
         append(&mut held, text);
         assert!(look(&dir) == held, "the open log is intact");
@@ -115,6 +116,78 @@ fn f50_a_rotation_on_a_full_disk_is_refused_keeps_the_log_and_works_when_there_i
     wal.close().unwrap();
     drop(wal);
     assert!(recover(&dir) == held);
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn g9_f48_f50_one_process_goes_on_when_the_full_disk_has_space_again() {
+    for way in [Way::Append, Way::Filled] {
+        let mounted = Mounted::tmpfs("size=6m");
+        let dir = mounted.path.join("wal");
+        let open = || Wal::options(&dir).log_bytes(1 << 20).way(way).background(false);
+        let (wal, ..) = reopen(open());
+        let mut held = Held::new();
+        let append = |held: &mut Held, number: u64| {
+            let bytes = payload(number, 9_000);
+            let appended = wal.append(record(&bytes))?;
+            held.push((appended.seqs.first().get(), bytes));
+            Ok::<_, Error>(())
+        };
+        append(&mut held, 0).unwrap();
+        wal.housekeep().unwrap();
+        let error = (1..2_000).find_map(|number| append(&mut held, number).err()).expect("it gets full");
+        assert_eq!(errno(&error), Some(ENOSPC), "{error}");
+        let expected = if way == Way::Append { ErrorKind::Poisoned } else { ErrorKind::Full };
+        assert_eq!(error.kind(), expected, "{error}");
+        let in_doubt = usize::from(way == Way::Append);
+        for number in 0..20 {
+            assert_eq!(append(&mut held, number).unwrap_err().kind(), ErrorKind::Full);
+        }
+        // Readers read, marks are taken, and what is flushed goes.
+        assert!(look(&dir).len() >= held.len());
+        // The first one is short where the next is filled.
+        let flushed = wal.logs()[1].seqs.unwrap().last();
+        assert_eq!(wal.mark_flushed(FamilyId::DEFAULT, flushed).unwrap().deleted.len(), 2);
+        append(&mut held, 1).unwrap();
+        // And again; this time somebody else makes space.
+        let error =
+            (1..2_000).find_map(|number| append(&mut held, number).err()).expect("it gets full again");
+        assert_eq!(errno(&error), Some(ENOSPC), "{error}");
+        let more = CString::new("size=16m").unwrap();
+        mount_remount(&mounted.path, MountFlags::empty(), &*more).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "the real clock bounds how often a full disk is tried")]
+        std::thread::sleep(wal_manager::DISK_RETRY);
+        append(&mut held, 2).unwrap();
+        wal.close().unwrap();
+        drop(wal);
+        let found = recover(&dir);
+        held.retain(|(seq, _)| *seq > flushed.get());
+        let acknowledged = held.iter().filter(|one| found.contains(one)).count();
+        assert_eq!(acknowledged, held.len());
+        assert!(found.len() <= held.len() + 2 * in_doubt, "{} of {}", found.len(), held.len());
+    }
+}
+
+#[test]
+#[ignore = "needs root, to mount: .ci/run runs it"]
+fn f50_an_open_on_a_disk_without_a_byte_takes_the_reserve() {
+    let mounted = Mounted::tmpfs("size=6m");
+    let dir = mounted.path.join("wal");
+    let open = || Wal::options(&dir).log_bytes(1 << 20).way(Way::Filled).background(false);
+    let (wal, ..) = reopen(open());
+    wal.append(record(b"one")).unwrap();
+    wal.housekeep().unwrap();
+    let acked = (0..2_000).take_while(|number| wal.append(record(&payload(*number, 9_000))).is_ok()).count();
+    wal.close().unwrap();
+    drop(wal);
+    // Whatever is left is taken by somebody else.
+    let mut filler = fs::File::create(mounted.path.join("filler")).unwrap();
+    while std::io::Write::write(&mut filler, &[0; 4096]).is_ok_and(|written| written > 0) {}
+    let (wal, records, _) = reopen(open());
+    assert_eq!(records.len(), acked + 1);
+    wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+    wal.append(record(b"goes on")).unwrap();
+    wal.close().unwrap();
 }
 
 #[test]

@@ -2,12 +2,12 @@
 
 use std::ops::RangeBounds;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use wal_manager::io::Storage;
-use wal_manager::{Durability, FamilyId, Index, LogInfo, Options, SeqRange, Wal, WriteBatch};
+use wal_manager::{Durability, ErrorKind, FamilyId, Index, LogInfo, Options, SeqRange, Wal, WriteBatch};
 
 use crate::error::EngineError;
 use crate::flush::{self, Backlog, Mode};
@@ -58,6 +58,9 @@ pub(crate) struct Shared {
     closed: AtomicBool,
     /// The log asks for a flush: its thread sets this, the next writer seals.
     pressed: Arc<AtomicBool>,
+    /// A write failed, and nobody knows whether its record is in the log: what the log has and what the memtable has may differ from then on. The log
+    /// may go on; this engine is opened again.
+    in_doubt: OnceLock<wal_manager::Error>,
     pub(crate) logs_deleted: AtomicU64,
     pub(crate) merges: AtomicU64,
     memtable_bytes: u64,
@@ -180,6 +183,7 @@ impl Engine {
     /// # Errors
     /// The log has failed or was closed.
     pub fn sync(&self) -> Result<(), EngineError> {
+        self.shared.check()?;
         self.shared.wal.sync()?;
         Ok(())
     }
@@ -261,6 +265,7 @@ impl Engine {
             store: Mutex::new(store),
             closed: AtomicBool::new(false),
             pressed,
+            in_doubt: OnceLock::new(),
             logs_deleted: AtomicU64::new(0),
             merges: AtomicU64::new(0),
             memtable_bytes: options.memtable_bytes,
@@ -295,10 +300,16 @@ impl Engine {
             return Err(EngineError::Closed);
         }
         let slot = shared.publisher.begin();
+        shared.check()?;
         let appended = match durability {
-            Some(durability) => shared.wal.append_with(batch, durability)?,
-            None => shared.wal.append(batch)?,
+            Some(durability) => shared.wal.append_with(batch, durability),
+            None => shared.wal.append(batch),
         };
+        let appended = appended.inspect_err(|error| {
+            if error.kind() == ErrorKind::Poisoned {
+                let _ = shared.in_doubt.set(error.clone());
+            }
+        })?;
         // The gate is held: this is the memtable of the log that took the record.
         let active = Arc::clone(&read(&shared.sources).active);
         active.insert(batch.ops(), appended.seqs.first(), |_, _| false)?;
@@ -332,6 +343,12 @@ enum Sealed {
 }
 
 impl Shared {
+    /// # Errors
+    /// A write has failed in a way that leaves its record in doubt.
+    fn check(&self) -> Result<(), EngineError> {
+        self.in_doubt.get().map_or(Ok(()), |error| Err(error.clone().into()))
+    }
+
     /// Seals the memtable if it is full, and waits for its place among the sealed ones.
     fn make_room(&self) -> Result<(), EngineError> {
         loop {
@@ -361,6 +378,7 @@ impl Shared {
         let _gate = write(&self.gate);
         let mut backlog = lock(&self.backlog);
         backlog.failure()?;
+        self.check()?;
         if self.closed.load(Ordering::Acquire) {
             return Err(EngineError::Closed);
         }

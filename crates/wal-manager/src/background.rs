@@ -189,11 +189,17 @@ fn turn(commit: &Commit, timers: &mut Timers) -> Turn {
     if state.stop {
         return Turn::Stop;
     }
+    if state.room.wake_at.is_some_and(|at| now >= at) {
+        // Those who wait for room look at the clock, and say so again if it is not their time.
+        state.room.wake_at = None;
+        commit.tell_blocked(&state);
+    }
+    let wake_at = state.room.wake_at;
     if state.check().is_err() {
         drop(state);
         commit.wake_awaiting();
         // A resume rings.
-        return Turn::Sleep(None);
+        return Turn::Sleep(wake_at);
     }
     let accepted = state.accepted.index;
     if let Some(tick) = &mut timers.interval
@@ -235,14 +241,10 @@ fn turn(commit: &Commit, timers: &mut Timers) -> Turn {
         for tick in [&mut timers.interval, &mut timers.idle].into_iter().flatten() {
             tick.at = None;
         }
-        return Turn::Sleep(None);
+        return Turn::Sleep(wake_at);
     }
     drop(state);
-    let deadline = match (at(&timers.interval), at(&timers.idle)) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    };
-    Turn::Sleep(deadline)
+    Turn::Sleep([at(&timers.interval), at(&timers.idle), wake_at].into_iter().flatten().min())
 }
 
 /// PR3: a record has become durable since the last promise.

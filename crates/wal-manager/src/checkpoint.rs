@@ -12,6 +12,9 @@ use crate::names::{CHECKPOINT, CHECKPOINT_NEW};
 use crate::record::Position;
 use crate::sync::{Mutex, MutexGuard};
 
+/// Length of the file: two slots.
+pub(crate) const CHECKPOINT_BYTES: u64 = 2 * SLOT_BYTES as u64;
+
 /// What reading CHECKPOINT gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
@@ -97,6 +100,11 @@ impl CheckpointFile {
             }
             created => created?,
         };
+        // INVARIANT: both slots have all the space that they may ever need, before anything relies on them: on a full disk an update still succeeds, and
+        // with it the deletion that makes space.
+        if !seeded_bug!(CheckpointNotAllocated) {
+            sink.preallocate(CHECKPOINT_BYTES)?;
+        }
         for slot in Slot::BOTH {
             sink.write_at(slot.offset(), &content.encode(slot))?;
         }

@@ -17,14 +17,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tracing::error;
-use wal_format::chunk::HEADER_BYTES;
-use wal_format::control::{Promise, Seal};
 use wal_format::encode::LogEncoder;
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
 use wal_io::{IoError, Sink};
 
 use crate::background::{Background, Policies};
+use crate::caps::{Limits, Place as Room};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::gather;
@@ -50,11 +49,6 @@ pub(crate) const DIRECT_GROUP_BYTES: usize = GROUP_BYTES_MAX / 2;
 /// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Four: a part is at
 /// the disk while others are filled, and a sync that is slow for once stops nobody.
 const UNSYNCED_PARTS_MAX: u64 = 4;
-
-/// Room that a log keeps beside its records: a promise before the next one and the seal, each with the padding before it, and the chunk
-/// header of a record that they push over the end of a block.
-const ROOM_BYTES: u64 =
-    (2 * (HEADER_BYTES + Promise::BYTES) + 2 * (HEADER_BYTES + Seal::BYTES) + 2 * HEADER_BYTES) as u64;
 
 /// The commit path of one open log.
 #[derive(Debug)]
@@ -96,6 +90,8 @@ pub(crate) enum Accepted {
     Record(Appended),
     /// The active log has no room for it: rotate, then try again.
     LogFull(LogNumber),
+    /// The file of the active log needs space up to there: reserve it, then try again.
+    SpaceWanted(LogNumber, u64),
 }
 
 /// Why somebody leads.
@@ -116,12 +112,13 @@ impl Commit {
     /// There is none.
     pub(crate) fn new(
         state: State,
-        log_bytes: u64,
+        limits: Limits,
         policies: Policies,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
     ) -> Result<Arc<Self>> {
         let (durable, written) = (state.durable.index.get(), state.written.index.get());
+        let log_bytes = limits.log_bytes;
         let commit = Arc::new_cyclic(|me| Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -174,7 +171,7 @@ impl Commit {
         state
     }
 
-    fn wait<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
+    pub(crate) fn wait<'a>(&self, mut state: Guard<'a>) -> Guard<'a> {
         state.blocked += 1;
         let woken = self.changed.wait(state);
         // INVARIANT: S8. Whoever sees it first tells all others, those too who sleep on a word and not here.
@@ -258,19 +255,18 @@ impl Commit {
         let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
         let head = Head::new(record.kind, state.next_index, seqs);
-        if state.active.records > 0 {
-            if state.better_is_ready {
-                return Ok(Accepted::LogFull(state.active.log));
+        let longest = LogEncoder::record_length_max(record.payload.len());
+        if state.active.encoder.offset().saturating_add(longest) > state.room.end {
+            // Near some end, of the log or of the room that there is. To know it exactly costs an envelope, so only here.
+            let length = state.active.encoder.record_length(&head, record.families, record.payload.len());
+            if seeded_bug!(RefusedUsesNumbers) && state.place(length).is_err() {
+                (state.next_index, state.seq_floor) = (next_index, next_floor);
             }
-            let longest = LogEncoder::record_length_max(record.payload.len());
-            let offset = state.active.encoder.offset();
-            let fits =
-                |length: u64| offset.saturating_add(length).saturating_add(ROOM_BYTES) <= self.log_bytes;
-            // To know it exactly costs an envelope, so only near the end.
-            if !fits(longest)
-                && !fits(state.active.encoder.record_length(&head, record.families, record.payload.len()))
-            {
-                return Ok(Accepted::LogFull(state.active.log));
+            match state.place(length)? {
+                Room::Space(_) if seeded_bug!(SpaceNotCounted) => {}
+                Room::Here => {}
+                Room::Next => return Ok(Accepted::LogFull(state.active.log)),
+                Room::Space(end) => return Ok(Accepted::SpaceWanted(state.active.log, end)),
             }
         }
         let appended = state.encode(&head, record.families, record.payload);
@@ -619,10 +615,17 @@ impl Commit {
         if !seeded_bug!(FailureNotSticky) {
             state.failed.get_or_insert_with(|| cause.clone());
         }
+        let no_space = cause.no_space();
+        if let Some(cause) = no_space {
+            state.room.no_space(cause, None);
+        }
         self.wake_everybody();
         // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
+        if no_space.is_some() {
+            self.metrics.disk_full.set(1.0);
+        }
     }
 
     /// Gets the log to itself: no leader, no appends, everything accepted durable. [`Exclusive`] gives it back when dropped.

@@ -1,5 +1,6 @@
 //! The one error type. Every error says where and what to do, and is cheap to clone, so that each waiter gets the real cause.
 
+use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use wal_format::{
 };
 use wal_io::IoError;
 
+use crate::caps::Cap;
 use crate::report::{Reason, RecoveryReport};
 
 /// Shorthand.
@@ -135,6 +137,22 @@ pub enum Error {
         /// The lowest that is allowed.
         floor: SeqNum,
     },
+    /// There is no room. Nothing was written, and no number was given: the next append that is accepted gets the ones that this would have had.
+    /// Flush and [`mark_flushed`](crate::Wal::mark_flushed), or make space on the disk, and try again; [`Options::cap_wait`](crate::Options::cap_wait)
+    /// waits for that.
+    #[error("{}", full(*cap, *limit, *used, *needed, cause.as_deref()))]
+    Full {
+        /// Which cap. If several are reached, the first in the order of [`Cap`].
+        cap: Cap,
+        /// The cap, in bytes or in logs. For the disk, which has none that is known: what is used.
+        limit: u64,
+        /// What counts against it now, in the same unit; for the disk, the bytes of the live logs.
+        used: u64,
+        /// What would have been added, in the same unit; 0 if it is not known.
+        needed: u64,
+        /// What the system said, for the disk.
+        cause: Option<Arc<IoError>>,
+    },
     /// 64 bits of sequence numbers, indices or log numbers are used up.
     #[error("the {0} numbers are used up")]
     Exhausted(&'static str),
@@ -240,7 +258,7 @@ pub enum Error {
         allowed: String,
     },
     /// A write or a sync failed, or a thread panicked inside the log. Nothing is acknowledged any more: mend the cause, then
-    /// [`Wal::resume`](crate::Wal::resume), or open the directory again.
+    /// [`Wal::resume`](crate::Wal::resume), or open the directory again. If the cause is a full disk, the log goes on by itself once there is space.
     #[error("the log stopped after a failure, resume it or open it again: {cause}")]
     Poisoned {
         /// The first failure.
@@ -284,6 +302,8 @@ pub enum ErrorKind {
     NewerFormat,
     /// The caller's input is refused; nothing was written; change it.
     Invalid,
+    /// There is no room; nothing was written; flush and mark, or make space, and try again.
+    Full,
     /// The log stopped; resume it or open again.
     Poisoned,
     /// The log was closed.
@@ -325,7 +345,34 @@ impl Error {
             | Self::InvalidOption { .. }
             | Self::ReplayIncomplete => ErrorKind::Invalid,
             Self::Poisoned { .. } | Self::Panicked => ErrorKind::Poisoned,
+            Self::Full { .. } => ErrorKind::Full,
             Self::Closed => ErrorKind::Closed,
         }
+    }
+
+    /// What the system said if it is that there is no space: on the disk, or in somebody's quota.
+    pub(crate) fn no_space(&self) -> Option<&IoError> {
+        match self {
+            Self::Io(error) if matches!(error.kind(), StorageFull | QuotaExceeded) => Some(error),
+            Self::Full { cause, .. } => cause.as_deref(),
+            Self::Poisoned { cause } => cause.no_space(),
+            _ => None,
+        }
+    }
+}
+
+/// What [`Error::Full`] says.
+fn full(cap: Cap, limit: u64, used: u64, needed: u64, cause: Option<&IoError>) -> String {
+    match (cap, cause) {
+        (Cap::Bytes, _) => format!(
+            "the log is full: {used} bytes are live, {needed} more are needed, and cap_bytes is {limit}: flush and mark_flushed, or raise the cap"
+        ),
+        (Cap::Logs, _) => format!(
+            "the log is full: {used} logs are live, and cap_logs is {limit}: flush and mark_flushed, or raise the cap"
+        ),
+        (Cap::Disk, Some(cause)) => format!(
+            "the disk is full: {cause}; the log goes on by itself once there is space: flush and mark_flushed, or make some"
+        ),
+        (Cap::Disk, None) => "the disk is full; the log goes on by itself once there is space".to_owned(),
     }
 }

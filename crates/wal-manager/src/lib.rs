@@ -64,6 +64,7 @@ mod seeded;
 
 mod background;
 mod buffer;
+mod caps;
 mod checkpoint;
 mod clock;
 mod commit;
@@ -84,6 +85,7 @@ mod record;
 mod recovery;
 mod replay;
 mod report;
+mod reserve;
 mod resume;
 mod retention;
 mod rotate;
@@ -105,6 +107,7 @@ pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
+pub use caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Cap, DISK_RETRY};
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};

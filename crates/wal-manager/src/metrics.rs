@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Unit};
 
+use crate::caps::{Cap, Limits};
 use crate::keepers::KeeperKind;
 
 /// Label that tells two logs of one process apart; its value is [`Options::name`](crate::Options::name).
@@ -45,6 +46,18 @@ pub const SEAL_FAILURES: &str = "wal_seal_failures_total";
 pub const LOGS: &str = "wal_logs";
 /// Bytes in live logs.
 pub const LIVE_BYTES: &str = "wal_live_bytes";
+/// The cap on bytes; 0 for none.
+pub const CAP_BYTES: &str = "wal_cap_bytes";
+/// The cap on logs; 0 for none.
+pub const CAP_LOGS: &str = "wal_cap_logs";
+/// Appends and rotations refused by the cap on bytes.
+pub const REFUSED_BY_BYTES: &str = "wal_refused_by_bytes_total";
+/// Appends and rotations refused by the cap on logs.
+pub const REFUSED_BY_LOGS: &str = "wal_refused_by_logs_total";
+/// Appends refused because the disk is full.
+pub const REFUSED_BY_DISK: &str = "wal_refused_by_disk_total";
+/// 1 since the disk was found full, until there is space.
+pub const DISK_FULL: &str = "wal_disk_full";
 /// Logs deleted.
 pub const DELETED_LOGS: &str = "wal_deleted_logs_total";
 /// Unlinks that failed and will be tried again.
@@ -106,6 +119,12 @@ pub(crate) struct Metrics {
     pub(crate) seal_failures: Counter,
     pub(crate) logs: Gauge,
     pub(crate) live_bytes: Gauge,
+    cap_bytes: Gauge,
+    cap_logs: Gauge,
+    refused_by_bytes: Counter,
+    refused_by_logs: Counter,
+    refused_by_disk: Counter,
+    pub(crate) disk_full: Gauge,
     pub(crate) deleted_logs: Counter,
     pub(crate) delete_failures: Counter,
     pub(crate) dropped_keepers: Counter,
@@ -183,6 +202,28 @@ impl Metrics {
             seal_failures: counter(SEAL_FAILURES, Unit::Count, "Seals that could not be made durable."),
             logs: gauge(LOGS, Unit::Count, "Live logs."),
             live_bytes: gauge(LIVE_BYTES, Unit::Bytes, "Bytes in live logs."),
+            cap_bytes: gauge(CAP_BYTES, Unit::Bytes, "The cap on bytes in live logs; 0 for none."),
+            cap_logs: gauge(CAP_LOGS, Unit::Count, "The cap on live logs; 0 for none."),
+            refused_by_bytes: counter(
+                REFUSED_BY_BYTES,
+                Unit::Count,
+                "Appends and rotations refused by the cap on bytes.",
+            ),
+            refused_by_logs: counter(
+                REFUSED_BY_LOGS,
+                Unit::Count,
+                "Appends and rotations refused by the cap on logs.",
+            ),
+            refused_by_disk: counter(
+                REFUSED_BY_DISK,
+                Unit::Count,
+                "Appends refused because the disk is full.",
+            ),
+            disk_full: gauge(
+                DISK_FULL,
+                Unit::Count,
+                "1 since the disk was found full, until there is space.",
+            ),
             deleted_logs: counter(DELETED_LOGS, Unit::Count, "Logs deleted."),
             delete_failures: counter(
                 DELETE_FAILURES,
@@ -242,6 +283,22 @@ impl Metrics {
             ),
             torn_tails: counter(TORN_TAILS, Unit::Count, "Torn tails found by recoveries."),
             damage: counter(DAMAGE, Unit::Count, "Damage found by recoveries."),
+        }
+    }
+
+    /// What the caps are.
+    pub(crate) fn caps(&self, limits: &Limits) {
+        let gauge = |cap: u64| if cap == u64::MAX { 0.0 } else { cap as f64 };
+        self.cap_bytes.set(gauge(limits.bytes));
+        self.cap_logs.set(gauge(limits.logs));
+    }
+
+    /// A cap has refused something.
+    pub(crate) fn refused(&self, cap: Cap) {
+        match cap {
+            Cap::Bytes => self.refused_by_bytes.increment(1),
+            Cap::Logs => self.refused_by_logs.increment(1),
+            Cap::Disk => self.refused_by_disk.increment(1),
         }
     }
 

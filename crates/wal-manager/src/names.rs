@@ -8,6 +8,8 @@ use wal_format::LogNumber;
 pub(crate) const CHECKPOINT: &str = "CHECKPOINT";
 /// The durable pointer while it is first written.
 pub(crate) const CHECKPOINT_NEW: &str = "CHECKPOINT.new";
+/// Space that is kept for an open on a full disk.
+pub(crate) const RESERVE: &str = "RESERVE";
 /// The lock.
 pub(crate) const LOCK: &str = "LOCK";
 
@@ -41,7 +43,7 @@ pub(crate) fn quarantine_name(log: LogNumber, epoch: u64) -> String {
 /// Reads a name.
 pub(crate) fn parse(name: &OsStr) -> Name {
     let Some(name) = name.to_str() else { return Name::Other };
-    if [CHECKPOINT, CHECKPOINT_NEW, LOCK].contains(&name) || wal_io::probe::FILES.contains(&name) {
+    if [CHECKPOINT, CHECKPOINT_NEW, RESERVE, LOCK].contains(&name) || wal_io::probe::FILES.contains(&name) {
         return Name::Ours;
     }
     let Some(digits) = name.strip_suffix(SUFFIX) else { return Name::Other };

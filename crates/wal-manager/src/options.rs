@@ -11,6 +11,7 @@ use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 
 use crate::background::Policies;
+use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::inspect::Inspection;
@@ -89,6 +90,9 @@ pub struct Options {
     recycle: Option<usize>,
     pub(crate) on_pressure: Option<OnPressure>,
     pub(crate) keeper_warning: Option<Duration>,
+    cap_bytes: Option<u64>,
+    cap_logs: Option<usize>,
+    cap_wait: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +145,9 @@ impl Options {
             recycle: None,
             on_pressure: None,
             keeper_warning: Some(KEEPER_WARNING_DEFAULT),
+            cap_bytes: None,
+            cap_logs: None,
+            cap_wait: Duration::ZERO,
         }
     }
 
@@ -225,6 +232,41 @@ impl Options {
     pub fn recycle(mut self, logs: usize) -> Self {
         self.recycle = Some(logs);
         self
+    }
+
+    /// The most bytes that live logs may have together, [`CAP_BYTES_MIN`] and more; the default, `None`, is no cap. An append that would exceed it is refused
+    /// ([`Error::Full`]) before a byte is written or a number is given, until [`Wal::mark_flushed`](crate::Wal::mark_flushed) has deleted enough.
+    ///
+    /// What counts is what [`Wal::logs`](crate::Wal::logs) says, and some 300 bytes to go on with. On the disk there are also the next log, made ahead, and
+    /// the deleted ones that wait to be used again ([`Options::recycle`]), each as long as a log may be; and CHECKPOINT, 128 KiB. What a recovery or
+    /// [`Wal::resume`](crate::Wal::resume) has to write again is never refused. If several caps are reached, this one is named.
+    pub fn cap_bytes(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.cap_bytes = bytes.into();
+        self
+    }
+
+    /// The most live logs, the active one among them: [`CAP_LOGS_MIN`] and more; the default, `None`, is no cap. A rotation beyond it is refused, and an
+    /// append that needs one ([`Error::Full`]). Files that hold no record do not count, as for [`Options::cap_bytes`], which is named before this.
+    pub fn cap_logs(mut self, logs: impl Into<Option<usize>>) -> Self {
+        self.cap_logs = logs.into();
+        self
+    }
+
+    /// How long an append, or a rotation that [`Options::cap_logs`] refuses, waits for room before it fails: it goes on as soon as a deletion has made
+    /// enough, and looks again at a full disk every [`DISK_RETRY`](crate::DISK_RETRY). Default zero: it fails at once. The time is kept by a thread of the
+    /// log; where there is none to be had, nobody waits. Never let the thread wait that flushes and marks.
+    pub fn cap_wait(mut self, longest: Duration) -> Self {
+        self.cap_wait = longest;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            log_bytes: self.log_bytes,
+            bytes: self.cap_bytes.unwrap_or(u64::MAX),
+            logs: self.cap_logs.map_or(u64::MAX, |logs| logs as u64),
+            wait: self.cap_wait,
+        }
     }
 
     /// Whether a thread makes the next log ahead and writes the seals. Default yes for a directory, no for a storage of your own: a simulated disk
@@ -312,6 +354,14 @@ impl Options {
                 given: self.log_bytes.to_string(),
                 allowed,
             });
+        }
+        if let Some(given) = self.cap_bytes.filter(|bytes| *bytes < CAP_BYTES_MIN) {
+            let allowed = format!("{CAP_BYTES_MIN} bytes and more are allowed");
+            return Err(Error::InvalidOption { option: "cap_bytes", given: given.to_string(), allowed });
+        }
+        if let Some(given) = self.cap_logs.filter(|logs| *logs < CAP_LOGS_MIN) {
+            let allowed = format!("{CAP_LOGS_MIN} logs and more are allowed");
+            return Err(Error::InvalidOption { option: "cap_logs", given: given.to_string(), allowed });
         }
         let bytes = self.policies.bytes;
         if !(SYNC_BYTES_MIN..=SYNC_BYTES_MAX).contains(&bytes) {

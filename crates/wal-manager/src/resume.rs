@@ -13,6 +13,7 @@ use wal_format::header::Predecessor;
 use wal_format::record::{self, Head};
 use wal_format::{FamilyId, FileHeader, LogNumber, LogSeed};
 
+use crate::caps::{self, ROOM_BYTES};
 use crate::clock::micros;
 use crate::error::{Error, Result};
 use crate::names;
@@ -29,6 +30,7 @@ impl Inner {
         let mut next = self.rotation.lock();
         let Some(halted) = self.commit.halt()? else { return Ok(self.commit.lock().durable) };
         let resumed = self.resume_halted(&mut next);
+        self.recount();
         drop(halted);
         self.commit.wake_awaiting();
         match &resumed {
@@ -36,6 +38,7 @@ impl Inner {
                 self.metrics.resumes.increment(1);
                 self.metrics.poisoned.set(0.0);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
+                self.disk_has_space();
                 self.update_gauges();
             }
             Err(error) => {
@@ -54,16 +57,21 @@ impl Inner {
         let highest = self.checkpoint.content().highest.max(active);
         let log = highest.next().ok_or(Error::Exhausted("log"))?;
         let name = names::log_name(log);
-        let sink = self.make_blank(&name, 0, &mut next.half_made)?;
+        let mut state = self.commit.lock();
+        let full = state.failed.as_ref().is_some_and(|cause| cause.no_space().is_some());
+        state.fill_promise();
+        let image = Image::of(self, &state, log)?;
+        drop(state);
+        // Where the disk was full, there is to be space for all of it, and for what comes next, before the number is used. So a try that fails leaves
+        // nothing behind, and the log does not fail again with the next record.
+        let end = (image.bytes.len() as u64).saturating_add(ROOM_BYTES);
+        let reserve = if full { caps::reserve_to_resume(end, self.log_bytes) } else { 0 };
+        let sink = self.make_blank(&name, 0, reserve, &mut next.half_made)?;
         // Until the end of this, nobody needs the file; after a failure nobody ever does.
         next.abandoned.push(name);
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it.
         self.update_checkpoint(|content| content.highest = content.highest.max(log))?;
 
-        let mut state = self.commit.lock();
-        state.fill_promise();
-        let image = Image::of(self, &state, log)?;
-        drop(state);
         let (header, records) =
             image.bytes.split_at_checked(image.header_bytes).unwrap_or((&image.bytes, &[]));
         if !records.is_empty() {
@@ -79,6 +87,7 @@ impl Inner {
 
         // The new log is needed from here on.
         next.abandoned.pop();
+        let created_micros = micros(self.clock.wall());
         let mut state = self.commit.lock();
         let frontier = state.durable;
         let new = ActiveLog {
@@ -88,7 +97,8 @@ impl Inner {
             records: image.records.count,
             seqs: image.records.seqs,
             families: image.records.families,
-            created_micros: micros(self.clock.wall()),
+            created_micros,
+            reserved: if full { reserve } else { u64::MAX },
         };
         let mut old = state.go_on_in(new);
         if old.log == frontier.log {

@@ -27,7 +27,7 @@ use crate::wal::Inner;
 const WIPE_BYTES: usize = 1 << 20;
 
 /// Files are filled in multiples of this: 1 MiB.
-const FILL_STEP_BYTES: u64 = 1 << 20;
+pub(crate) const FILL_STEP_BYTES: u64 = 1 << 20;
 
 /// A log that was closed by a rotation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct SealedLog {
 pub(crate) struct Prepared {
     pub(crate) log: LogNumber,
     sink: Arc<dyn Sink>,
+    /// Up to here the file has space on the disk; `u64::MAX` if it grows.
+    reserved: u64,
 }
 
 /// The log after the active one, as far as it is made.
@@ -65,6 +67,8 @@ pub(crate) struct Next {
     pub(crate) half_made: Option<String>,
     /// Files that failed resumes left, and that nobody will use.
     pub(crate) abandoned: Vec<String>,
+    /// There is space kept for the next open.
+    pub(crate) reserve_is_kept: bool,
 }
 
 /// Who rotates, one at a time.
@@ -80,13 +84,15 @@ impl Inner {
         let state = self.commit.lock();
         state.check()?;
         let (active, empty, bytes) = (state.active.log, state.active.records == 0, state.accepted.offset);
+        let allowed = state.may_rotate();
         drop(state);
         if empty || only.is_some_and(|only| only != active) {
             // There is nothing to rotate away from, or somebody else has rotated in the meantime.
             return Ok(None);
         }
+        allowed?;
         next.likely = only.is_none().then(|| bytes.next_multiple_of(FILL_STEP_BYTES));
-        let done = self.rotate_from(active, &mut next);
+        let done = self.rotate_from(active, &mut next).map_err(|error| self.disk_error(error));
         if let Err(error) = &done {
             self.metrics.rotation_failures.increment(1);
             warn!(log = active.get(), %error, "wal.rotation_failed");
@@ -133,6 +139,7 @@ impl Inner {
             seqs: None,
             families: BTreeMap::new(),
             created_micros: header.created_micros,
+            reserved: next.reserved,
         };
         let mut old = state.switch(log, bytes);
         if seeded_bug!(FamiliesForgotten) {
@@ -144,6 +151,8 @@ impl Inner {
         let sealed =
             SealedLog { log: old.log, records: old.records, seqs: old.seqs, families, bytes: end.offset };
         self.retention.closed(&old, end.offset);
+        // INVARIANT: G7. What was closed counts before anything is appended behind it.
+        self.recount();
         drop(exclusive);
         self.metrics.rotations.increment(1);
         info!(log = old.log.get(), next = next.log.get(), records = old.records, "wal.rotated");
@@ -169,8 +178,12 @@ impl Inner {
             return Ok(());
         }
         match self.prepare(active, &mut next) {
-            Ok(prepared) => next.ready = Some(prepared),
+            Ok(prepared) => {
+                next.ready = Some(prepared);
+                self.keep_reserve(&mut next);
+            }
             Err(error) => {
+                let error = self.disk_error(error);
                 self.metrics.rotation_failures.increment(1);
                 warn!(log = active.get(), %error, "wal.rotation_failed");
                 return Err(error);
@@ -178,6 +191,7 @@ impl Inner {
         }
         let mut state = self.commit.lock();
         state.better_is_ready = self.files.way.fills() && !state.rotated;
+        state.measure();
         Ok(())
     }
 
@@ -189,7 +203,19 @@ impl Inner {
                 // INVARIANT: R5. Higher than every number that ever held a byte: recovery and rotation only count up.
                 let log = active.next().ok_or(Error::Exhausted("log"))?;
                 let length = slot.likely.unwrap_or(self.log_bytes).min(self.log_bytes);
-                Prepared { log, sink: self.make_blank(&names::log_name(log), length, &mut slot.half_made)? }
+                // What grows meets a full disk in the middle of a record: not where it is known to be full.
+                let reserve = match self.files.way.fills() {
+                    false if self.commit.lock().room.disk_is_full() => length.min(FILL_STEP_BYTES),
+                    _ => 0,
+                };
+                let sink = self.make_blank(&names::log_name(log), length, reserve, &mut slot.half_made)?;
+                let reserved = match self.files.way.fills() {
+                    true => length,
+                    false if reserve > 0 => reserve,
+                    false => u64::MAX,
+                };
+                self.disk_has_space();
+                Prepared { log, sink, reserved }
             }
         };
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it: a missing newest log is then proven.
@@ -202,11 +228,29 @@ impl Inner {
     }
 
     /// A file without a log in it: a deleted log's, or a new one. At least `length` bytes long where files are filled before they are used, so that
-    /// a full disk is met here, before a record is accepted.
+    /// a full disk is met here, before a record is accepted; and with space for `reserve` bytes, wherever it is.
     pub(crate) fn make_blank(
         &self,
         name: &str,
         length: u64,
+        reserve: u64,
+        half_made: &mut Option<String>,
+    ) -> Result<Arc<dyn Sink>> {
+        let made = self.make_file(name, length, reserve, half_made);
+        if made.as_ref().is_err_and(|error| error.no_space().is_some())
+            && half_made.as_ref().is_some_and(|name| self.storage.unlink(name).is_ok())
+        {
+            // What it took of a full disk is what others need.
+            *half_made = None;
+        }
+        made
+    }
+
+    fn make_file(
+        &self,
+        name: &str,
+        length: u64,
+        reserve: u64,
         half_made: &mut Option<String>,
     ) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
@@ -239,6 +283,9 @@ impl Inner {
         };
         if self.files.way.fills() {
             sink.fill(length)?;
+        }
+        if reserve > 0 {
+            sink.preallocate(reserve)?;
         }
         // ORDER: I3, I4. File and name are durable before the number is recorded and the log is used: from here on fdatasync is enough.
         sink.sync_all()?;
@@ -292,7 +339,10 @@ impl Inner {
             .write_at(end, &bytes)
             .and_then(|()| if seeded_bug!(SealNotSynced) { Ok(()) } else { old.sink.sync_data() })
         {
-            Ok(()) => self.retention.sealed(old.log, end.saturating_add(bytes.len() as u64)),
+            Ok(()) => {
+                self.retention.sealed(old.log, end.saturating_add(bytes.len() as u64));
+                self.recount();
+            }
             Err(error) => {
                 self.metrics.seal_failures.increment(1);
                 warn!(log = old.log.get(), %error, "wal.seal_failed");
@@ -312,6 +362,8 @@ impl Inner {
             }
         }
         self.retention.unlink_spares(&*self.storage);
+        // What a full disk has stopped has one more chance; otherwise the close says so.
+        let _ = self.go_on_if_stopped();
         let _rotation = self.rotation.lock();
         if seeded_bug!(SealBeforeData) {
             let state = self.commit.lock();

@@ -19,6 +19,7 @@ use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::buffer::Buffer;
+use crate::caps::{Limits, Room};
 use crate::commit::{DIRECT_GROUP_BYTES, GROUP_BYTES};
 use crate::error::{Error, Result};
 use crate::gather::Gather;
@@ -43,6 +44,8 @@ pub(crate) struct ActiveLog {
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
     /// Microseconds since 1970 when it was begun.
     pub(crate) created_micros: u64,
+    /// Up to here its file has space on the disk; `u64::MAX` for a file that grows.
+    pub(crate) reserved: u64,
 }
 
 impl ActiveLog {
@@ -143,6 +146,8 @@ pub(crate) struct State {
     pub(crate) rotated: bool,
     /// The file of the active log grows, and the next one, which is ready, was filled: it is used from the next record on.
     pub(crate) better_is_ready: bool,
+    /// What there is room for.
+    pub(crate) room: Room,
     /// A rotation or a close has the log to itself.
     pub(crate) exclusive: bool,
     pub(crate) failed: Option<Error>,
@@ -163,7 +168,13 @@ pub(crate) struct State {
 
 impl State {
     /// The state behind a recovery: everything in `active` is durable.
-    pub(crate) fn new(active: ActiveLog, next_index: Index, seq_floor: SeqNum, promised: Index) -> Self {
+    pub(crate) fn new(
+        active: ActiveLog,
+        next_index: Index,
+        seq_floor: SeqNum,
+        promised: Index,
+        limits: Limits,
+    ) -> Self {
         let index = Index::new(next_index.get().saturating_sub(1));
         let end = Position { log: active.log, offset: active.encoder.offset(), index };
         let digest = active.encoder.digest();
@@ -195,6 +206,7 @@ impl State {
             next_wanted: false,
             rotated: false,
             better_is_ready: false,
+            room: Room::new(limits),
             exclusive: false,
             failed: None,
             broken: false,
@@ -224,7 +236,9 @@ impl State {
         self.forming = header.into();
         self.block = block_of(&*active.sink);
         (self.next_wanted, self.rotated, self.better_is_ready) = (false, true, false);
-        mem::replace(&mut self.active, active)
+        let old = mem::replace(&mut self.active, active);
+        self.measure();
+        old
     }
 
     /// Makes `active` the log being written after a failure: everything in it is durable. Its header speaks of everything before it; what stands in
@@ -243,7 +257,9 @@ impl State {
         self.unsynced.clear();
         self.unsynced_bytes = 0;
         self.failed = None;
-        mem::replace(&mut self.active, active)
+        let old = mem::replace(&mut self.active, active);
+        self.measure();
+        old
     }
 
     /// Takes the forming group away, and begins the next in a buffer that was used before.

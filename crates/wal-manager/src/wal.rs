@@ -10,9 +10,10 @@ use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
 use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
+use crate::caps::Limits;
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
-use crate::commit::{Accepted, Commit};
+use crate::commit::Commit;
 use crate::error::Result;
 use crate::housekeeping::{Housekeeper, Work};
 use crate::keepers::Keepers;
@@ -62,6 +63,9 @@ pub(crate) struct Inner {
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
     pub(crate) log_bytes: u64,
+    pub(crate) limits: Limits,
+    /// Held by who tries whether there is space again.
+    pub(crate) trying: Mutex<()>,
     /// Held from the making of a name to the sync of the directory, and by whoever else syncs it: a failed sync tells one caller only, and what
     /// it loses must be that caller's.
     pub(crate) names: Mutex<()>,
@@ -144,10 +148,14 @@ impl Wal {
             seqs: new_log.seqs,
             families: new_log.families,
             created_micros: header.created_micros,
+            // The log that an open begins grows.
+            reserved: u64::MAX,
         };
-        let state = State::new(active, next_index, seq_floor, promised);
+        let limits = options.limits();
+        metrics.caps(&limits);
+        let state = State::new(active, next_index, seq_floor, promised, limits);
         let clock = Arc::clone(&options.clock);
-        let commit = Commit::new(state, options.log_bytes, options.policies, clock, metrics.clone())?;
+        let commit = Commit::new(state, limits, options.policies, clock, metrics.clone())?;
         let inner = Inner {
             storage,
             wal_id: header.wal_id,
@@ -166,6 +174,8 @@ impl Wal {
             housekeeper: Housekeeper::new(options.background),
             files,
             log_bytes: options.log_bytes,
+            limits,
+            trying: Mutex::default(),
             names: Mutex::default(),
             durability: options.durability,
             lock: Mutex::new(Some(lock)),
@@ -177,8 +187,9 @@ impl Wal {
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
     ///
     /// # Errors
-    /// The input is refused, and nothing was written; a rotation by size failed, and nothing was written; or the log is poisoned or
-    /// closed, and the record may or may not be there after the next recovery.
+    /// The input is refused, and nothing was written; there is no room ([`Error::Full`](crate::Error::Full)), or a rotation by size failed, and nothing was
+    /// written; or the log is poisoned or closed, and the record may or may not be there after the next recovery. A log that a full disk has
+    /// poisoned goes on by itself once there is space.
     ///
     /// # Durability
     /// At `Synced` the record, and every record before it, survives a power cut once this returns.
@@ -217,28 +228,30 @@ impl Wal {
     /// Makes everything that was accepted so far durable, whatever its level, and returns the frontier.
     ///
     /// # Errors
-    /// The log is poisoned or closed.
+    /// The log is poisoned or closed; or a full disk has stopped it and is full still ([`Error::Full`](crate::Error::Full)).
     pub fn sync(&self) -> Result<Position> {
+        self.inner.go_on_if_stopped()?;
         self.inner.commit.sync()
     }
 
     /// Closes the active log and begins the next; call it when a memtable is sealed. `None` if the active log holds no record.
     ///
     /// # Errors
-    /// The next file could not be made: the old one goes on, and the next call tries again. Or the log is poisoned or closed.
+    /// The next file could not be made, or there are as many logs as there may be ([`Error::Full`](crate::Error::Full)): the old one goes on, and the next call
+    /// tries again. Or the log is poisoned or closed.
     ///
     /// # Durability
     /// Everything in the closed log is durable when this returns.
     pub fn rotate(&self) -> Result<Option<SealedLog>> {
         let span = info_span!("wal.rotate");
         let _entered = span.enter();
-        self.inner.rotate(None)
+        self.inner.rotate_on_request()
     }
 
     /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
     ///
     /// # Errors
-    /// `seq` was never appended or goes back; or the log is poisoned or closed; or CHECKPOINT could not be written: then nothing was deleted, and the
+    /// `seq` was never appended or goes back; or the log is closed, or poisoned by anything but a full disk; or CHECKPOINT could not be written: then nothing was deleted, and the
     /// mark, which is true all the same, may be recorded with a later update. A failed unlink is no error: it is tried again.
     ///
     /// # Durability
@@ -403,24 +416,10 @@ impl Inner {
         }
     }
 
-    fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
-        loop {
-            if self.commit.next_is_wanted() {
-                self.housekeeper.prepare(self);
-            }
-            match self.commit.accept(record)? {
-                Accepted::Record(appended) => return Ok(appended),
-                Accepted::LogFull(log) => {
-                    self.rotate(Some(log))?;
-                }
-            }
-        }
-    }
-
-    /// The highest sequence number issued and the log that holds the frontier, if the log is usable.
+    /// The highest sequence number issued and the log that holds the frontier, if marks may be taken.
     pub(crate) fn check_open(&self) -> Result<(Option<SeqNum>, LogNumber)> {
         let state = self.commit.lock();
-        state.check()?;
+        state.check_but_full_disk()?;
         Ok((state.seq_floor.get().checked_sub(1).map(SeqNum::new), state.durable.log))
     }
 
@@ -461,6 +460,7 @@ impl Inner {
     }
 
     pub(crate) fn update_gauges(&self) {
+        self.recount();
         let logs = self.logs();
         self.metrics.logs.set(logs.len() as f64);
         self.metrics.live_bytes.set(logs.iter().map(|log| log.bytes).sum::<u64>() as f64);

@@ -234,6 +234,21 @@ bugs! {
     DirectPaddingLeft "i7",
     /// A synchronous direct write counts for those before it.
     DirectSyncsOneWrite "PR1",
+    // Caps, and a full disk.
+    /// An append that a cap refuses has used its numbers.
+    RefusedUsesNumbers "A4",
+    /// Who waits for room is not woken by a deletion.
+    DeletionWakesNobody "G9",
+    /// A full disk stops the log until it is resumed by hand.
+    FullDiskStopsForEver "f48",
+    /// A log that a full disk has stopped takes no marks.
+    FullDiskTakesNoMarks "G9",
+    /// CHECKPOINT has only the space that its first content needs.
+    CheckpointNotAllocated "f48",
+    /// An open on a full disk keeps the reserve for itself.
+    ReserveKept "f50",
+    /// A file's space is not looked at before a record is accepted into it.
+    SpaceNotCounted "f48",
 }
 
 impl Bug {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use wal_manager::io::probe::Way;
-use wal_manager::{Durability, ErrorKind, FamilyId, PAYLOAD_BYTES_MAX, Record, RecordKind, Wal};
+use wal_manager::{Durability, Error, ErrorKind, FamilyId, PAYLOAD_BYTES_MAX, Record, RecordKind, Wal};
 
 use crate::exit::{Exit, Failure};
 use crate::lines::{Line, Lines};
@@ -98,6 +98,8 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     match outcome {
         // What was accepted is still written and sealed, whatever ended the input.
         Ok(()) | Err(Failure::BrokenPipe | Failure::Io { .. }) => run.wal.close()?,
+        // What it was told is said already; if the close fails too, the next open is one after a crash.
+        Err(Failure::Wal(Error::Full { .. })) => drop(run.wal.close()),
         Err(_) => {}
     }
     outcome?;

@@ -458,7 +458,10 @@ impl Life {
 fn is_of_the_system(error: &EngineError) -> bool {
     match error {
         EngineError::Wal(error) => {
-            matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound | ErrorKind::Poisoned)
+            matches!(
+                error.kind(),
+                ErrorKind::Io | ErrorKind::NotFound | ErrorKind::Poisoned | ErrorKind::Full
+            )
         }
         EngineError::Io(_) => true,
         EngineError::FlushFailed { cause } => is_of_the_system(cause),

@@ -14,6 +14,7 @@ use wal_manager::{
     RecordKind, Recovery, SealedLog, SeqNum, Ticket, Wal,
 };
 use wal_tests::history::{Attempt, Draft, History};
+use wal_tests::life;
 
 use crate::disk::Injected;
 use crate::run::is_replay;
@@ -122,7 +123,11 @@ impl Session {
                 !stopped || self.resumed.load(Ordering::Relaxed),
                 "E: {what} succeeds after the log has stopped"
             ),
-            Err(Error::Poisoned { cause }) => {
+            Err(error @ Error::Poisoned { cause }) => {
+                if life::is_no_space(error) {
+                    // The next call may resume it.
+                    self.resumed.store(true, Ordering::Relaxed);
+                }
                 let cause = cause.to_string();
                 self.model.say(|| format!("{what}: {cause}"));
                 self.failed.store(true, Ordering::Relaxed);
@@ -133,6 +138,11 @@ impl Session {
                 lock(&self.stopped).frontier.get_or_insert(frontier);
             }
             Err(Error::Closed) => {}
+            // Nothing was done.
+            Err(error) if error.kind() == ErrorKind::Full && life::is_no_space(error) => {
+                self.model.say(|| format!("{what}: {error}"));
+                assert!(!["wait", "await", "mark_flushed"].contains(&what), "E: {what} fails with {error:?}");
+            }
             Err(error) => {
                 self.model.say(|| format!("{what}: {error}"));
                 assert!(allowed.contains(&error.kind()), "E: {what} fails with {error:?}");
@@ -219,7 +229,7 @@ impl Session {
                 }
             }
             // A rotation by size has failed: nothing was written.
-            Err(Error::Io(_)) => history.refused(attempt),
+            Err(Error::Io(_) | Error::Full { .. }) => history.refused(attempt),
             // It may be there or not.
             Err(_) => {}
         }
@@ -259,7 +269,7 @@ impl Session {
         let stopped = self.has_stopped();
         let before = self.model.history().last();
         let answer = self.wal.sync();
-        self.judge("sync", stopped, &answer, &[]);
+        self.judge("sync", stopped, &answer, &[ErrorKind::Io]);
         let durable = answer?.index.get();
         // What this thread, or one that it has heard from, had been told before is covered.
         assert!(durable >= before, "A: a sync covers record {durable}, {before} was accepted before");

@@ -178,7 +178,7 @@ impl Life {
     fn cannot_open(&mut self, error: &Error) {
         self.model.say(|| format!("recovery failed: {error}"));
         assert!(
-            matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound),
+            matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound | ErrorKind::Full),
             "L: neither a crash nor a fault is damage: {error:?}"
         );
         if self.disk.is_frozen() {

@@ -130,7 +130,7 @@ fn a_younger_write_of_a_lower_level_does_not_overtake() {
 #[test]
 fn g8_the_engine_flushes_when_the_log_asks_for_it() {
     let storage: Arc<dyn Storage> = Arc::new(MemStorage::new());
-    let wal = wal_manager::Wal::options_on(storage).background(true).durability(Durability::Written);
+    let wal = Wal::options_on(storage).background(true).durability(Durability::Written);
     let options = Engine::options_on(wal, Arc::new(MemStorage::new())).memtable_bytes(1 << 40);
     let (engine, _) = options.log_bytes(64 << 10).soft_log_bytes(256 << 10).open().unwrap();
     // The memtable never fills up. The log tells it from a thread of its own, so how many writes that takes is left open.

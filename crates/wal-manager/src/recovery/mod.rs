@@ -29,6 +29,7 @@ pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
 pub(crate) use decide::{Plan, decide, decide_unread};
 pub(crate) use survey::{Listing, Walked, list, read_header};
 
+use crate::caps::full_at_open;
 use crate::checkpoint::{self, CheckpointFile, Loaded};
 use crate::clock::micros;
 use crate::error::{Error, Result};
@@ -40,6 +41,7 @@ use crate::recovery::stream::{Part, Stream};
 use crate::recovery::unread::{Replayed, Unread};
 use crate::replay::Records;
 use crate::report::{LogVerdict, RecoveryReport, Verdict};
+use crate::reserve;
 use crate::wal::{Parts, Wal};
 
 /// What recovery does about a torn tail and about damage. In every mode the old bytes stay where they are or are kept aside.
@@ -116,7 +118,13 @@ impl Opening {
     fn commit(self, report: &mut RecoveryReport) -> Result<(Parts, Stream)> {
         let Self { storage, options, metrics, lock, loaded, plan, spent } = self;
         let start = options.clock.monotonic();
-        let file = CheckpointFile::adopt(&*storage, loaded)?;
+        // With nothing but headers read before, the open itself has not needed any space.
+        let adopt = || CheckpointFile::adopt(&*storage, loaded.clone());
+        let file = adopt().or_else(
+            |error| {
+                if reserve::give_up(&*storage, &error) { adopt() } else { Err(error) }
+            },
+        )?;
         let committed = commit::commit(&storage, &file, &options, plan, report)?;
         let way = choose_way(&*storage, &options, &metrics, report);
         let took = spent.saturating_add(options.clock.monotonic().saturating_sub(start));
@@ -128,6 +136,15 @@ impl Opening {
 
 impl Recovery {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+        match Self::try_open(Arc::clone(&storage), options) {
+            // What the first try has begun, the second takes for what it is: a recovery that died.
+            Err(error) if reserve::give_up(&*storage, &error) => Self::try_open(storage, options),
+            opened => opened,
+        }
+        .map_err(full_at_open)
+    }
+
+    fn try_open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
         let span = info_span!("wal.recover", path = %storage.path().display(), mode = ?options.mode);
         let _entered = span.enter();
         let start = options.clock.monotonic();
@@ -254,7 +271,10 @@ impl Recovery {
     ) -> Result<(Wal, RecoveryReport)> {
         let parts = match self.stage {
             Stage::Committed(parts) => *parts,
-            Stage::Unread(opening) => read(*opening, &mut self.report)?.commit(&mut self.report)?.0,
+            Stage::Unread(opening) => {
+                let read = read(*opening, &mut self.report)?;
+                read.commit(&mut self.report).map_err(full_at_open)?.0
+            }
         };
         Ok((Wal::start(parts)?, self.report))
     }
