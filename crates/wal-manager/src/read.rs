@@ -51,6 +51,17 @@ pub(crate) enum Stop {
     Fault(Reason),
 }
 
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Where a record or a statement begins, or would; or where a block does.
+    pub(crate) offset: u64,
+    /// Index of the record that comes next; `None` where a block begins: whatever comes first.
+    pub(crate) next_index: Option<Index>,
+    /// Lowest sequence number that may come next.
+    pub(crate) seq_floor: SeqNum,
+}
+
 /// Reads one log in order. Stops for good at the first fault, unless told to [`LogReader::resync`].
 #[derive(Debug)]
 pub(crate) struct LogReader {
@@ -149,6 +160,29 @@ impl LogReader {
             partial: None,
             last: LastRecord::default(),
         }
+    }
+
+    /// Reads `source` from `place` to `end`, and not a byte behind that. The digest is that of what is read, not of the log.
+    pub(crate) fn from_place(source: Arc<dyn Source>, seed: LogSeed, place: Place, end: u64) -> Self {
+        let Place { offset, next_index, seq_floor } = place;
+        let reader = Self::new(source, seed, next_index, seq_floor, end);
+        Self { window: Window::up_to(end), offset, good_end: offset, ..reader }
+    }
+
+    /// Reads on up to `end`.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.end = end;
+        self.window.extend(end);
+    }
+
+    /// Where reading stops.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Where another reader could go on.
+    pub(crate) fn place(&self) -> Place {
+        Place { offset: self.good_end, next_index: self.next_index, seq_floor: self.seq_floor }
     }
 
     /// Behind the last record or statement that was whole.
