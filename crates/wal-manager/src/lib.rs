@@ -68,6 +68,7 @@ mod clock;
 mod commit;
 mod error;
 mod evidence;
+mod follow;
 mod gather;
 mod housekeeping;
 mod inspect;
@@ -104,6 +105,7 @@ pub use wal_io::sim::SimStorage;
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
+pub use follow::{DirectoryFollower, FollowFrom, Follower, FollowerStream, POLL_INTERVAL_DEFAULT};
 pub use inspect::Inspection;
 pub use keepers::KeeperKind;
 pub use options::{

@@ -88,6 +88,8 @@ pub(crate) struct LogReader {
     records: u64,
     partial: Option<Partial>,
     last: LastRecord,
+    /// Reading began at the first byte, so that a seal can be compared with what was read.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -159,6 +161,7 @@ impl LogReader {
             records: 0,
             partial: None,
             last: LastRecord::default(),
+            whole: true,
         }
     }
 
@@ -166,7 +169,7 @@ impl LogReader {
     pub(crate) fn from_place(source: Arc<dyn Source>, seed: LogSeed, place: Place, end: u64) -> Self {
         let Place { offset, next_index, seq_floor } = place;
         let reader = Self::new(source, seed, next_index, seq_floor, end);
-        Self { window: Window::up_to(end), offset, good_end: offset, ..reader }
+        Self { window: Window::up_to(end), offset, good_end: offset, whole: offset == 0, ..reader }
     }
 
     /// Reads on up to `end`.
@@ -448,7 +451,8 @@ impl LogReader {
         let seal = Seal::decode(payload)?;
         let Some(next_index) = self.next_index else { return Some(seal) };
         let found = Seal { records: self.records, next_index, seqs: self.seqs, digest: self.digest.get() };
-        (seal == found).then_some(seal)
+        let agree = if self.whole { seal == found } else { seal.next_index == next_index };
+        agree.then_some(seal)
     }
 
     /// Checks the record whose bytes are there, and makes it the last one.

@@ -88,14 +88,6 @@ impl Inner {
             families: image.records.families,
         };
         let mut old = state.go_on_in(new);
-        self.commit.publish(&state);
-        let durable = state.durable;
-        drop(state);
-
-        next.abandoned.pop();
-        // What was prepared lies below the new log, so it is jumped.
-        let made = next.prepared.take().into_iter().chain(next.ready.take());
-        next.abandoned.extend(made.map(|made| names::log_name(made.log)));
         if old.log == frontier.log {
             old.records = old.records.saturating_sub(image.records.count);
             if old.records == 0 {
@@ -103,11 +95,23 @@ impl Inner {
                 old.seqs = None;
             }
             // Families and numbers may be those of records that have moved: that keeps it a little longer than it must be.
+            //
+            // INVARIANT: CK3, W4. Before anybody sees the frontier in the new log: whoever deletes, or follows, must not think that it comes right
+            // behind the logs before this one.
             self.retention.closed(&old, frontier.offset);
         } else {
             // Nothing of it was ever durable, not even its header.
             next.abandoned.push(names::log_name(old.log));
         }
+        self.commit.publish(&state);
+        let durable = state.durable;
+        drop(state);
+
+        // Not this one any more: it is the log now.
+        next.abandoned.retain(|name| *name != names::log_name(log));
+        // What was prepared lies below the new log, so it is jumped.
+        let made = next.prepared.take().into_iter().chain(next.ready.take());
+        next.abandoned.extend(made.map(|made| names::log_name(made.log)));
         // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out.
         self.retention.unlink_later(std::mem::take(&mut next.abandoned));
         Ok(durable)
