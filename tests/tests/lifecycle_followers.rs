@@ -85,6 +85,34 @@ fn w1_rd2_a_follower_of_a_directory_sees_a_record_when_the_log_proves_it() {
     assert_eq!(drain(|| follower.try_next()), [4], "and it goes on with the next writer");
 }
 
+/// Logs without a record, of writers that came and went, are no part of the chain.
+#[test]
+fn w1_followers_pass_over_logs_without_records() {
+    for killed in [false, true] {
+        let disk = SimStorage::new();
+        let begin = |indices: std::ops::RangeInclusive<u64>| {
+            let wal = open(&disk);
+            indices.for_each(|number| drop(append(&wal, number)));
+            if killed { drop(wal) } else { wal.close().unwrap() }
+        };
+        begin(1..=0);
+        let mut early = outside(&disk);
+        assert_eq!(drain(|| early.try_next()), [0_u64; 0]);
+        (0..3).for_each(|_| begin(1..=0));
+        assert_eq!(drain(|| early.try_next()), [0_u64; 0]);
+        begin(1..=2);
+        (0..3).for_each(|_| begin(1..=0));
+        let wal = open(&disk);
+        let (mut live, mut other) = (from_oldest(&wal), outside(&disk));
+        assert_eq!(drain(|| live.try_next()), [1, 2], "killed: {killed}");
+        append(&wal, 3);
+        append(&wal, 4);
+        assert_eq!(drain(|| live.try_next()), [3, 4]);
+        assert_eq!(drain(|| other.try_next()), [1, 2, 3]);
+        assert_eq!(drain(|| early.try_next()), [1, 2, 3]);
+    }
+}
+
 /// The tail of a writer that died belongs to nobody until a recovery has made it durable, in another log.
 #[test]
 fn w1_rd2_what_a_dead_writer_left_unproven_is_seen_once_when_the_next_one_has_written_it_again() {

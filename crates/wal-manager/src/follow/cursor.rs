@@ -29,14 +29,12 @@ pub(super) struct Open {
     pub(super) file: Opened,
     /// Reads only what may be handed out.
     pub(super) reader: LogReader,
-    /// Where reading it began.
-    pub(super) begin: u64,
 }
 
 impl Open {
     pub(super) fn new(file: Opened, place: Place) -> Self {
         let reader = file.reader(place);
-        Self { file, reader, begin: place.offset }
+        Self { file, reader }
     }
 
     /// Index of the record that comes next.

@@ -200,7 +200,7 @@ impl DirectoryFollower {
         let (after, checkpoint) = self.with_chain(|chain, _| chain.after(log))?;
         let Some(open) = &mut self.cursor.open else { return Ok(false) };
         let read_to = open.reader.end();
-        let any_proven = read_to > open.begin;
+        let any = open.reader.records() > 0;
         match after {
             After::Next(next) => {
                 let before = next.header.predecessor;
@@ -211,13 +211,13 @@ impl DirectoryFollower {
                     self.cursor.cross(next)?;
                     self.scouted = None;
                 } else if end < read_to {
-                    return self.cut(any_proven);
+                    return self.cut(any);
                 } else {
                     return Ok(false);
                 }
                 Ok(true)
             }
-            After::Abandoned => self.cut(any_proven),
+            After::Abandoned => self.cut(any),
             After::Later | After::Nothing if checkpoint.lowest > log => self.gap(log, checkpoint.lowest),
             After::Later => self.suspect(log, read_to).map(|()| false),
             After::Nothing => {
@@ -231,13 +231,13 @@ impl DirectoryFollower {
         }
     }
 
-    /// The log ends before the place where it is being read. If nothing was `proven` there, a follower began in a tail that never counted, and
-    /// looks for its place again.
+    /// The log ends before the place where it is being read, or never counted. If no record of it was handed out, the follower looks for its place
+    /// again: it began in a tail that nothing proved, or in a log without records.
     ///
     /// # Errors
-    /// Something was: a recovery gave it up (point in time, or salvage), and what comes next has indices that were used before.
-    fn cut(&mut self, proven: bool) -> Result<bool> {
-        if proven { Err(self.cursor.changed(Reason::OtherContent)) } else { self.begin() }
+    /// Some were: a recovery gave it up (point in time, or salvage), and what comes next has indices that were used before.
+    fn cut(&mut self, any: bool) -> Result<bool> {
+        if any { Err(self.cursor.changed(Reason::OtherContent)) } else { self.begin() }
     }
 
     /// What comes after `log` was deleted.

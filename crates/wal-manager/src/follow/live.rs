@@ -163,6 +163,11 @@ impl Follower {
             // INVARIANT: W1. Up to the frontier and not a byte further; a log that is not written any more, up to where its successor says that it ends.
             None => durable.offset,
             Some(After::Next(next)) => next.header.predecessor.map_or(0, |before| before.end),
+            // It has no records, and so the chain leaves it out.
+            Some(After::Abandoned) if open.reader.records() == 0 => {
+                self.begin()?;
+                return Ok(self.cursor.place().0 != log);
+            }
             Some(_) => return self.gap(&logs),
         };
         let read_to = open.reader.end();
