@@ -19,7 +19,7 @@ use wal_manager::{DirectoryFollower, FollowFrom, Index, Op, RecordKind, Recovere
 const POSITION: FamilyId = FamilyId::new(0xff_0000);
 
 /// An engine that does what another one did.
-pub struct Replica {
+pub(crate) struct Replica {
     engine: Engine,
     follower: DirectoryFollower,
 }
@@ -29,7 +29,7 @@ impl Replica {
     ///
     /// # Errors
     /// An engine or a log cannot be opened; or the source has deleted what comes next.
-    pub fn open(source: &Path, dir: &Path) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn open(source: &Path, dir: &Path) -> Result<Self, Box<dyn Error>> {
         let (engine, _) = Engine::options(dir).open()?;
         let position = engine.get(POSITION, b"next")?;
         let next = match position.as_deref().map(<[u8; 8]>::try_from) {
@@ -45,7 +45,7 @@ impl Replica {
     ///
     /// # Errors
     /// The source has deleted it, or is damaged; or the replica's own log fails.
-    pub fn step(&mut self) -> Result<Index, Box<dyn Error>> {
+    pub(crate) fn step(&mut self) -> Result<Index, Box<dyn Error>> {
         let record = self.follower.next().ok_or("a follower of a directory has no end")??;
         self.apply(&record)
     }
@@ -54,7 +54,7 @@ impl Replica {
     ///
     /// # Errors
     /// As for [`Replica::step`].
-    pub fn catch_up(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn catch_up(&mut self) -> Result<(), Box<dyn Error>> {
         while let Some(record) = self.follower.try_next()? {
             self.apply(&record)?;
         }
@@ -62,7 +62,7 @@ impl Replica {
     }
 
     /// What it holds.
-    pub fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.engine
     }
 
@@ -92,6 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut replica = Replica::open(source.as_ref(), dir.as_ref())?;
     println!("{} follows {}", Path::new(&dir).display(), Path::new(&source).display());
+    replica.catch_up()?;
+    println!("it has caught up: {:?}", replica.engine().stats());
     loop {
         println!("applied {}", replica.step()?);
     }

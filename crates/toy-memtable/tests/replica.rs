@@ -1,7 +1,13 @@
 //! The replica of `examples/replica.rs`: source and replica are processes that are killed again and again, and converge.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
-#[allow(dead_code, reason = "the example's own main is not called here")]
+#[allow(dead_code, reason = "an example stands on its own, and its main is not called here")]
 #[path = "../examples/replica.rs"]
 mod replica;
 
