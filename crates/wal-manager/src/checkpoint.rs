@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
-use wal_format::{Epoch, SeqNum, WalId};
+use wal_format::{Epoch, LogNumber, SeqNum, WalId};
 use wal_io::{Sink, Storage};
 
 use crate::error::{Error, Result};
@@ -55,6 +55,12 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
         (Err(first), Err(second)) => return Err(Error::CheckpointDamaged { path, first, second }),
     };
     Ok(Some(Loaded { content, fault }))
+}
+
+/// RD1: whether `wanted` was deleted, as a reader finds who meets something else in its place.
+pub(crate) fn gap(storage: &dyn Storage, wanted: LogNumber) -> Option<Error> {
+    let oldest = load(storage).ok()??.content.lowest;
+    (wanted < oldest && !seeded_bug!(GapIsDamage)).then_some(Error::Gap { wanted, oldest })
 }
 
 /// CHECKPOINT of an open log.

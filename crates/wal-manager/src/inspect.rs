@@ -138,7 +138,8 @@ fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
     Err(Error::Restless { path: storage.path().to_owned() })
 }
 
-fn is_log(error: &IoError) -> bool {
+/// Whether the error is about a log's file.
+pub(crate) fn is_log(error: &IoError) -> bool {
     error.path().extension().is_some_and(|extension| extension == "wal")
 }
 
@@ -149,7 +150,10 @@ fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
 }
 
 /// CHECKPOINT and the names of one moment: read until no update comes between.
-fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<(Checkpoint, Listing, Option<String>)> {
+pub(crate) fn snapshot(
+    storage: &dyn Storage,
+    salvage: bool,
+) -> Result<(Checkpoint, Listing, Option<String>)> {
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let loaded = checkpoint::load(storage);

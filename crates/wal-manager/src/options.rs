@@ -14,6 +14,7 @@ use crate::background::Policies;
 use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::follow::{DirectoryFollower, FollowFrom};
 use crate::inspect::Inspection;
 use crate::pressure::{OnPressure, Pressure};
 use crate::record::Durability;
@@ -339,11 +340,25 @@ impl Options {
     /// end of the records.
     pub fn inspect(self) -> Result<Inspection> {
         self.check()?;
-        let storage: Arc<dyn Storage> = match &self.place {
+        Inspection::open(self.readable()?, &self)
+    }
+
+    /// Follows a directory that somebody else writes, without the lock: like [`Options::inspect`] this takes nothing and changes nothing, and the
+    /// records go on as the log does. In the process that writes, use [`Wal::follow`](crate::Wal::follow).
+    ///
+    /// # Errors
+    /// The directory cannot be read, or is not a log's; or what `from` asks for was deleted: [`Error::Gap`].
+    pub fn follow(self, from: FollowFrom) -> Result<DirectoryFollower> {
+        self.check()?;
+        DirectoryFollower::open(self.readable()?, &self, from)
+    }
+
+    /// The directory as it is, for who creates nothing.
+    fn readable(&self) -> Result<Arc<dyn Storage>> {
+        Ok(match &self.place {
             Place::Directory(path) => Arc::new(FsStorage::open(path)?),
             Place::Storage(storage) => Arc::clone(storage),
-        };
-        Inspection::open(storage, &self)
+        })
     }
 
     fn check(&self) -> Result<()> {

@@ -50,6 +50,17 @@ pub(crate) enum Stop {
     Fault(Reason),
 }
 
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Where a record or a statement begins, or would; or where a block does.
+    pub(crate) offset: u64,
+    /// Index of the record that comes next; `None` where a block begins: whatever comes first.
+    pub(crate) next_index: Option<Index>,
+    /// Lowest sequence number that may come next.
+    pub(crate) seq_floor: SeqNum,
+}
+
 /// Reads one log in order. Stops for good at the first fault, unless told to [`LogReader::resync`].
 #[derive(Debug)]
 pub(crate) struct LogReader {
@@ -76,6 +87,8 @@ pub(crate) struct LogReader {
     records: u64,
     partial: Option<Partial>,
     last: LastRecord,
+    /// Reading began at the first byte, so that a seal can be compared with what was read.
+    whole: bool,
 }
 
 #[derive(Debug)]
@@ -126,7 +139,31 @@ impl LogReader {
             records: 0,
             partial: None,
             last: LastRecord::default(),
+            whole: true,
         }
+    }
+
+    /// Reads `source` from `place` to `end`, and not a byte behind that. The digest is that of what is read, not of the log.
+    pub(crate) fn from_place(source: Arc<dyn Source>, seed: LogSeed, place: Place, end: u64) -> Self {
+        let Place { offset, next_index, seq_floor } = place;
+        let reader = Self::new(source, seed, next_index, seq_floor, end);
+        Self { window: Window::up_to(end), offset, good_end: offset, whole: offset == 0, ..reader }
+    }
+
+    /// Reads on up to `end`.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.end = end;
+        self.window.extend(end);
+    }
+
+    /// Where reading stops.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Where another reader could go on.
+    pub(crate) fn place(&self) -> Place {
+        Place { offset: self.good_end, next_index: self.next_index, seq_floor: self.seq_floor }
     }
 
     /// Behind the last record or statement that was whole.
@@ -423,7 +460,8 @@ impl LogReader {
         let seal = Seal::decode(payload)?;
         let Some(next_index) = self.next_index else { return Some(seal) };
         let found = Seal { records: self.records, next_index, seqs: self.seqs, digest: self.digest.get() };
-        (seal == found).then_some(seal)
+        let agree = if self.whole { seal == found } else { seal.next_index == next_index };
+        agree.then_some(seal)
     }
 
     /// Checks the record whose bytes are there, and makes it the last one.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use wal_format::record::{Families, Plain};
+use wal_format::record::{Families, Head, Plain};
 use wal_format::{BatchError, BatchOps, FamilyId, Index, LogNumber, RecordKind, SeqNum, SeqRange};
 use wal_io::Storage;
 
@@ -87,6 +87,19 @@ pub struct RecoveredRecord {
 }
 
 impl RecoveredRecord {
+    #[inline]
+    pub(crate) fn new(
+        log: LogNumber,
+        FoundRecord { offset, head }: FoundRecord,
+        families: Families<'_>,
+        payload: Bytes,
+        proven: bool,
+    ) -> Self {
+        let families = FamilyList::new(families);
+        let Head { index, seqs, kind, time_micros, .. } = head;
+        Self { log, offset, index, seqs, kind, families, payload, proven, time_micros }
+    }
+
     /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
     ///
     /// # Errors
@@ -146,13 +159,6 @@ impl Records {
         self
     }
 
-    /// RD1: whether the log was deleted while it was read.
-    fn gap(&self, wanted: LogNumber) -> Option<Error> {
-        let loaded = checkpoint::load(&**self.shared.as_ref()?).ok()??;
-        let oldest = loaded.content.lowest;
-        (wanted < oldest && !seeded_bug!(GapIsDamage)).then_some(Error::Gap { wanted, oldest })
-    }
-
     /// Ends with this error instead of nothing.
     pub(crate) fn then_error(mut self, error: Option<Error>) -> Self {
         self.last_error = error;
@@ -170,18 +176,9 @@ impl Records {
 
     /// The record that came last.
     #[inline]
-    fn record(&self, log: LogNumber, FoundRecord { offset, head }: FoundRecord) -> RecoveredRecord {
-        RecoveredRecord {
-            log,
-            offset,
-            index: head.index,
-            seqs: head.seqs,
-            kind: head.kind,
-            families: FamilyList::new(self.reading.families()),
-            payload: self.reading.payload(),
-            proven: head.index < self.proven_below,
-            time_micros: head.time_micros,
-        }
+    fn record(&self, log: LogNumber, found: FoundRecord) -> RecoveredRecord {
+        let proven = found.head.index < self.proven_below;
+        RecoveredRecord::new(log, found, self.reading.families(), self.reading.payload(), proven)
     }
 }
 
@@ -227,7 +224,8 @@ impl Records {
                 Ok(Next::Record(log, found)) => return Some(Ok(self.record(log, found))),
                 Ok(Next::Changed(log, offset, reason)) => {
                     let changed = || Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
-                    let error = self.gap(log).unwrap_or_else(changed);
+                    let gap = self.shared.as_ref().and_then(|storage| checkpoint::gap(&**storage, log));
+                    let error = gap.unwrap_or_else(changed);
                     Some(Err(self.judge.as_ref().map_or(error.clone(), |judge| judge.verdict(error))))
                 }
                 Ok(Next::End) => {

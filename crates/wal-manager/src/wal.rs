@@ -15,6 +15,7 @@ use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::error::Result;
+use crate::follow::{FollowFrom, Follower};
 use crate::housekeeping::{Housekeeper, Work};
 use crate::keepers::Keepers;
 use crate::kept::Stuck;
@@ -305,6 +306,15 @@ impl Wal {
     /// A watch on the frontier from where it is now: to wait for, or to await.
     pub fn watch(&self) -> Watch {
         Watch::new(Arc::clone(&self.inner), self.durable().index)
+    }
+
+    /// Follows the log from a record on: hands out each record once it is durable, in order, whatever rotates, fails and is resumed meanwhile. The
+    /// logs that it reads are kept only if it [holds](Follower::hold) them. From another process: [`Options::follow`](crate::Options::follow).
+    ///
+    /// # Errors
+    /// What `from` asks for was deleted: [`Error::Gap`](crate::Error::Gap). Or a file cannot be read.
+    pub fn follow(&self, from: FollowFrom) -> Result<Follower> {
+        Follower::new(Arc::clone(&self.inner), from)
     }
 
     /// Goes on after a failure, once its cause is mended, without opening the directory again. Every record that was accepted and is not

@@ -83,6 +83,15 @@ impl Watch {
         Self { inner, seen, place: None }
     }
 
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    /// From now on, waits for a frontier behind the record `seen`.
+    pub(crate) fn look_behind(&mut self, seen: Index) {
+        self.seen = seen;
+    }
+
     /// Blocks until the frontier has moved since the last look, and returns it.
     ///
     /// # Errors

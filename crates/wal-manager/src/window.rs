@@ -18,13 +18,29 @@ const RETIRED_MAX: usize = 4;
 pub(crate) struct Window {
     bytes: Bytes,
     start: u64,
-    /// How much was asked for: less came only at the end of the file.
+    /// How much was asked for: less came only at the end of the file, or at the limit.
     asked: usize,
+    /// Nothing from here on is read.
+    limit: Option<u64>,
     /// Windows of which slices were still held when the next one was read.
     retired: Vec<Bytes>,
 }
 
 impl Window {
+    /// A window on a file of which only what stands before `limit` may be read.
+    pub(crate) fn up_to(limit: u64) -> Self {
+        Self { limit: Some(limit), ..Self::default() }
+    }
+
+    /// More of the file may be read: up to `limit`. What is here stays: it stands before the old one.
+    pub(crate) fn extend(&mut self, limit: u64) {
+        self.limit = Some(limit);
+        // That less came than was asked for says nothing any more.
+        if !seeded_bug!(FollowerKeepsOldWindow) {
+            self.asked = self.asked.min(self.bytes.len());
+        }
+    }
+
     /// What is here from `offset` on.
     #[inline]
     pub(crate) fn from(&self, offset: u64) -> &[u8] {
@@ -38,7 +54,7 @@ impl Window {
         self.bytes.slice(from..from.saturating_add(length))
     }
 
-    /// Up to `length` bytes from `offset` on, fewer only at the end of the file.
+    /// Up to `length` bytes from `offset` on, fewer only at the end of the file, or at the limit.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -64,7 +80,8 @@ impl Window {
         let mut buffer = self.unused();
         // From one block on, so that a short log costs little; two at the least, for a statement behind the end of a block.
         self.asked = (2 * self.asked).clamp(2 * BLOCK_BYTES, WINDOW_BYTES);
-        buffer.resize(self.asked, 0);
+        let most = self.limit.map(|limit| usize::try_from(limit.saturating_sub(start)).unwrap_or(usize::MAX));
+        buffer.resize(self.asked.min(most.unwrap_or(usize::MAX)), 0);
         let read = source.read_at(start, &mut buffer);
         let read = if seeded_bug!(ReadErrorIsEnd) { read.unwrap_or(0) } else { read? };
         buffer.truncate(read);

@@ -207,6 +207,17 @@ bugs! {
     GapIsDamage "RD1",
     /// A reader calls proven what only the cache shows.
     UnprovenCalledProven "RD2",
+    // Followers.
+    /// A follower hands out what is written and not yet durable.
+    FollowerSeesWritten "W1",
+    /// A follower of a directory hands out what nothing proves.
+    FollowerBelievesUnproven "RD2",
+    /// A follower that comes to the end of a log does not go over to the next one.
+    FollowerSleepsAtRotation "W1",
+    /// A follower goes on behind a gap without a word.
+    FollowerJumpsGap "W4",
+    /// A follower takes what it read ahead of the frontier, or at it, for all there is.
+    FollowerKeepsOldWindow "W1",
     // The format.
     /// The checksum does not cover the length.
     LengthNotCovered "f26",

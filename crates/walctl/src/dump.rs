@@ -2,15 +2,12 @@
 
 use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde::Serialize;
-use wal_manager::{LogNumber, RecoveredRecord, RecoveryMode, SeqNum, Verdict, Wal};
+use wal_manager::{LogNumber, RecoveryMode, SeqNum, Verdict, Wal};
 
-use crate::escape::escape;
 use crate::exit::{Exit, Failure};
-use crate::out::{self, Out};
+use crate::out;
 use crate::progress;
+use crate::records::Printer;
 
 /// Print the records in order, as `SEQ<TAB>payload`
 ///
@@ -57,15 +54,14 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
             args.dir.display()
         )));
     }
-    let mut out = Out::new();
-    let mut text = Vec::new();
+    let mut printer = Printer::new(json);
     // Only a salvage goes on behind a hole.
     let (mut next, mut holes) = (inspection.report().first_index.get(), Vec::new());
     for record in inspection.records() {
         let record = match record {
             Ok(record) => record,
             // ORDER: what came before goes out first.
-            Err(error) => return out.flush().and(Err(error.into())),
+            Err(error) => return printer.flush().and(Err(error.into())),
         };
         if record.index.get() > next {
             holes.push((next, record.index.get().saturating_sub(1)));
@@ -77,17 +73,9 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         if record.seqs.last() < SeqNum::new(from) || args.log.is_some_and(|log| record.log.get() != log) {
             continue;
         }
-        if json {
-            out.json(&Line::new(&record))?;
-        } else {
-            text.clear();
-            text.extend(format!("{}\t", record.seqs.first()).as_bytes());
-            escape(&mut text, &record.payload);
-            text.push(b'\n');
-            out.bytes(&text)?;
-        }
+        printer.record(&record)?;
     }
-    out.flush()?;
+    printer.flush()?;
     let report = inspection.report();
     if let (None, Some(fault)) = (inspection.checkpoint(), &report.checkpoint_fault) {
         // Only a salvage comes here: without CHECKPOINT nobody knows which logs there should be.
@@ -104,35 +92,4 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         out::say(format_args!("skipped: the records with index {first} to {last}"));
     }
     Ok(Exit::Damage)
-}
-
-/// A record as a JSON line.
-#[derive(Serialize)]
-struct Line {
-    log: u64,
-    offset: u64,
-    index: u64,
-    seq: u64,
-    count: u64,
-    kind: u16,
-    families: Vec<u32>,
-    proven: bool,
-    payload: String,
-}
-
-impl Line {
-    fn new(record: &RecoveredRecord) -> Self {
-        let (first, last) = (record.seqs.first().get(), record.seqs.last().get());
-        Self {
-            log: record.log.get(),
-            offset: record.offset,
-            index: record.index.get(),
-            seq: first,
-            count: last.saturating_sub(first).saturating_add(1),
-            kind: record.kind.get(),
-            families: record.families.iter().map(|family| family.get()).collect(),
-            proven: record.proven,
-            payload: BASE64_STANDARD.encode(&record.payload),
-        }
-    }
 }

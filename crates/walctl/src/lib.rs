@@ -3,7 +3,7 @@
 //! A thin library, so that the verbs can be tested and the binary is one line. The verbs and what they print are fixed
 //! (`README.md` and `walctl help`); scripts rely on them, and on the exit codes in [`exit::Exit`].
 //!
-//! **Architecture invariant:** a reading verb goes through `Options::inspect` and nothing else: it takes no lock, creates
+//! **Architecture invariant:** a reading verb goes through `Options::inspect` or `Options::follow` and nothing else: it takes no lock, creates
 //! nothing and changes nothing. Only `append`, `gc`, `bench` and `drill` write, each in the directory it was given; what `bench` made
 //! there is gone when it ends.
 #![forbid(unsafe_code)]
@@ -19,7 +19,9 @@ mod lines;
 mod ls;
 mod out;
 mod progress;
+mod records;
 mod stat;
+mod tail;
 mod verify;
 mod why_kept;
 
@@ -60,6 +62,7 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
     match cli.verb {
         Verb::Append(args) => append::run(&args, cli.json),
         Verb::Dump(args) => dump::run(&args, cli.json),
+        Verb::Tail(args) => tail::run(&args, cli.json),
         Verb::Verify(args) => verify::run(&args, cli.json),
         Verb::Ls(args) => ls::run(&args, cli.json),
         Verb::Stat(args) => stat::run(&args, cli.json),
@@ -91,6 +94,7 @@ struct Cli {
 enum Verb {
     Append(append::Args),
     Dump(dump::Args),
+    Tail(tail::Args),
     Verify(verify::Args),
     Ls(ls::Args),
     Stat(stat::Args),

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use wal_manager::MemStorage;
 use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source};
+use wal_manager::{MemStorage, Wal};
 
 use super::*;
 

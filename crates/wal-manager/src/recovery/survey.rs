@@ -286,7 +286,7 @@ fn is_right_behind(walked: &Walked, at: u64, seal: &Seal) -> bool {
 }
 
 /// The bytes that the header is in: as many as this version's takes, or the whole block if the first chunk is longer.
-fn read_first(source: &dyn Source) -> Result<Vec<u8>> {
+pub(crate) fn read_first(source: &dyn Source) -> Result<Vec<u8>> {
     let mut first = vec![0; HEADER_CHUNK_BYTES];
     let read = source.read_at(0, &mut first)?;
     first.truncate(read);

@@ -13,4 +13,5 @@ mod drill;
 mod gc;
 mod reading;
 mod support;
+mod tail;
 mod usage;
