@@ -32,6 +32,11 @@ impl LogEncoder {
         Self { seed, offset: 0, digest: Digest::default(), scratch: Vec::new() }
     }
 
+    /// Goes on behind the byte at `offset` of a log whose content so far has this digest.
+    pub fn at(seed: LogSeed, offset: u64, digest: Digest) -> Self {
+        Self { seed, offset, digest, scratch: Vec::new() }
+    }
+
     /// Offset in the file where the next byte will stand.
     pub fn offset(&self) -> u64 {
         self.offset

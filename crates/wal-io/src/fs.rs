@@ -112,6 +112,16 @@ impl FsStorage {
         Ok(renamed)
     }
 
+    /// Removes the directory, which must be empty.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn remove(self) -> Result<(), IoError> {
+        let fail = |source| IoError::new(Operation::Unlink, &self.path, source);
+        self.owner.check().map_err(fail)?;
+        retry(|| sys::rmdir(&self.path)).map_err(|errno| fail(errno.into()))
+    }
+
     /// Sinks write and sync through an io_uring, each through one of its own. Measure whether it is worth it: where a sync has to wait for the
     /// device's cache to be flushed, the kernel hands it to another thread, which costs more than the call would.
     ///

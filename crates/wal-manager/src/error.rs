@@ -167,6 +167,12 @@ pub enum Error {
         /// The family that does not fit.
         family: FamilyId,
     },
+    /// A copy, a restore or an archive is to go where there is something already.
+    #[error("{} holds files of a write-ahead log already: choose an empty directory, or one that is not there yet", .path.display())]
+    TargetNotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// An option is out of its range.
     #[error("option {option} is {given}: {allowed}")]
     InvalidOption {
@@ -254,6 +260,7 @@ impl Error {
             | Self::FlushedBeyondAppended { .. }
             | Self::FlushedRegression { .. }
             | Self::TooManyFamilies { .. }
+            | Self::TargetNotEmpty { .. }
             | Self::InvalidOption { .. }
             | Self::ReplayIncomplete => ErrorKind::Invalid,
             Self::Poisoned { .. } | Self::Panicked => ErrorKind::Poisoned,

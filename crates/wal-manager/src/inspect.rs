@@ -19,7 +19,7 @@ use crate::replay::Records;
 use crate::report::{Finding, RecoveryReport, Verdict};
 
 /// How often a directory that changes while it is read is read again.
-const ATTEMPTS_MAX: usize = 8;
+pub(crate) const ATTEMPTS_MAX: usize = 8;
 
 /// A directory seen without the lock.
 ///
@@ -71,14 +71,14 @@ impl Inspection {
 }
 
 /// What one look found.
-struct Seen {
-    checkpoint: Checkpoint,
-    plan: Plan,
+pub(crate) struct Seen {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) plan: Plan,
     fault: Option<String>,
 }
 
 /// Looks until what is seen is not the work of a writer who went on meanwhile (RD1): only what is found twice in a row is damage.
-fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+pub(crate) fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
     let mut before: Option<Finding> = None;
     for _ in 0..ATTEMPTS_MAX {
         let seen = match look(storage, options) {

@@ -262,11 +262,15 @@ impl Options {
     /// end of the records.
     pub fn inspect(self) -> Result<Inspection> {
         self.check()?;
-        let storage: Arc<dyn Storage> = match &self.place {
-            Place::Directory(path) => Arc::new(FsStorage::open(path)?),
-            Place::Storage(storage) => Arc::clone(storage),
-        };
-        Inspection::open(storage, &self)
+        Inspection::open(self.storage_to_read()?, &self)
+    }
+
+    /// The storage, which must be there.
+    pub(crate) fn storage_to_read(&self) -> Result<Arc<dyn Storage>> {
+        match &self.place {
+            Place::Directory(path) => Ok(Arc::new(FsStorage::open(path)?)),
+            Place::Storage(storage) => Ok(Arc::clone(storage)),
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -27,7 +27,7 @@ use wal_io::{Lock, Storage};
 
 pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
 pub(crate) use decide::{Plan, decide, decide_unread};
-pub(crate) use survey::{Listing, Walked, list, read_header};
+pub(crate) use survey::{Listing, Walked, list, open_log, read_header, seal_end, seal_place};
 
 use crate::checkpoint::{self, CheckpointFile, Loaded};
 use crate::clock::micros;
