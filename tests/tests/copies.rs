@@ -288,7 +288,11 @@ fn w5_g10_writers_go_on_while_a_copy_is_held_up() {
             let last = wal.append(record(&payload(number, 3000))).unwrap().seqs.last();
             if number % 4 == 0 {
                 wal.rotate().unwrap();
-                assert_eq!(wal.mark_flushed(FamilyId::DEFAULT, last).unwrap().deleted, [], "a copy keeps them");
+                assert_eq!(
+                    wal.mark_flushed(FamilyId::DEFAULT, last).unwrap().deleted,
+                    [],
+                    "a copy keeps them"
+                );
             }
         }
         gate.open();
@@ -431,7 +435,8 @@ fn w5_copies_of_real_files_under_load() {
             assert_eq!(found, (report.first_index.get()..report.next_index.get()).collect::<Vec<_>>());
             assert!(!outer.path().join("copy-0.making").exists());
         }
-        let linked: usize = reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
+        let linked: usize =
+            reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
         assert!(linked > 0, "hard links are there");
         println!("{linked} linked logs, {gaps} gaps");
         let again = wal.copy_to(&reports[0].path).unwrap_err();
@@ -476,7 +481,10 @@ fn w5_r6_a_file_with_a_second_name_is_never_used_again() {
         // A deleted log that waits to be used again has its old name.
         let others = linked.iter().filter(|linked| **linked != name);
         let inode = file.metadata().unwrap().ino();
-        assert!(others.map(|name| shared(name).ino()).all(|other| other != inode), "{name} is one of the copy's");
+        assert!(
+            others.map(|name| shared(name).ino()).all(|other| other != inode),
+            "{name} is one of the copy's"
+        );
     }
     assert_eq!(copied(&report.path), (1..201).collect::<Vec<_>>());
 }

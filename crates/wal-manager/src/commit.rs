@@ -25,7 +25,7 @@ use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_
 use wal_io::{IoError, Sink};
 
 use crate::background::{Background, Policies};
-use crate::clock::Clock;
+use crate::clock::{Clock, micros};
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::housekeeping::PREPARE_PART;
@@ -253,7 +253,8 @@ impl Commit {
         let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
         let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
-        let head = Head::new(record.kind, state.next_index, seqs);
+        let mut head = Head::new(record.kind, state.next_index, seqs);
+        head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
         if state.active.records > 0 {
             if state.better_is_ready {
                 return Ok(Accepted::LogFull(state.active.log));

@@ -19,6 +19,7 @@ use crate::image::{self, Made, Piece, Target};
 use crate::inspect::{self, Seen};
 use crate::keepers::KeeperKind;
 use crate::options::Options;
+use crate::record::Position;
 use crate::recovery::open_log;
 use crate::report::Reason;
 use crate::retention::LogState;
@@ -63,7 +64,8 @@ impl CopyReport {
     pub(crate) fn new(path: PathBuf, content: &Checkpoint, pieces: &[Piece], made: &[Made]) -> Self {
         let (records, seqs) = image::totals(made);
         let first_index = pieces.first().map_or(content.next_index, |piece| piece.header.first_index);
-        let logs = made.iter().map(|made| CopiedLog { log: made.log, bytes: made.bytes, linked: made.linked });
+        let logs =
+            made.iter().map(|made| CopiedLog { log: made.log, bytes: made.bytes, linked: made.linked });
         Self {
             path,
             wal_id: content.wal_id,
@@ -176,6 +178,35 @@ impl Placed for CopyReport {
 }
 
 impl Inner {
+    /// The live logs up to the frontier, oldest first, and the frontier. A log that is deleted meanwhile is an error: the caller has a pin.
+    pub(crate) fn pieces(&self, base: &Checkpoint) -> Result<(Vec<Piece>, (Position, u32))> {
+        let state = self.commit.lock();
+        let (end, digest) = if seeded_bug!(CopyBeyondFrontier) {
+            (state.written, state.written_digest.get())
+        } else {
+            (state.durable, state.durable_digest.get())
+        };
+        drop(state);
+        let old = self.retention.old();
+        let sealed = old.iter().filter(|info| info.state == LogState::Sealed || seeded_bug!(UnsealedLinked));
+        let sealed: Vec<LogNumber> = sealed.map(|info| info.log).collect();
+        let mut pieces = Vec::new();
+        let mut next = Some((end.log, end.offset, digest));
+        while let Some((log, end, digest)) = next {
+            let file = open_log(&*self.storage, base, log)?;
+            let Some(header) = file.header else {
+                let reason = Box::new(file.fault.unwrap_or(Reason::Missing));
+                return Err(Error::ChangedWhileReading { log, offset: 0, reason });
+            };
+            let (from, digest) = (Arc::clone(&self.storage), Some(digest));
+            pieces.push(Piece { from, header, end, sealed: sealed.contains(&log), digest });
+            let before = header.predecessor.filter(|before| before.log >= base.lowest);
+            next = before.map(|before| (before.log, before.end, before.digest));
+        }
+        pieces.reverse();
+        Ok((pieces, (end, digest)))
+    }
+
     fn copy(self: &Arc<Self>, target: &Target<'_>) -> Result<CopyReport> {
         let span = info_span!("wal.copy", path = %target.storage.path().display());
         let _entered = span.enter();
@@ -188,26 +219,7 @@ impl Inner {
             return self.copy(target);
         }
         let mut base = self.checkpoint.content();
-        let state = self.commit.lock();
-        let (end, digest) = match seeded_bug!(CopyBeyondFrontier) {
-            false => (state.durable, state.durable_digest.get()),
-            true => (state.written, state.written_digest.get()),
-        };
-        drop(state);
-        let sealed: Vec<LogNumber> = self.retention.old().iter().filter(|info| info.state == LogState::Sealed || seeded_bug!(UnsealedLinked)).map(|info| info.log).collect();
-        let mut pieces = Vec::new();
-        let mut next = Some((end.log, end.offset));
-        while let Some((log, end)) = next {
-            let file = open_log(&*self.storage, &base, log)?;
-            let Some(header) = file.header else {
-                let reason = Box::new(file.fault.unwrap_or(Reason::Missing));
-                return Err(Error::ChangedWhileReading { log, offset: 0, reason });
-            };
-            pieces.push(Piece { from: Arc::clone(&self.storage), header, end, sealed: sealed.contains(&log) });
-            let before = header.predecessor.filter(|before| before.log >= base.lowest);
-            next = before.map(|before| (before.log, before.end));
-        }
-        pieces.reverse();
+        let (pieces, (end, digest)) = self.pieces(&base)?;
         base.next_index = end.index.next().ok_or(Error::Exhausted("index"))?;
         let (content, made) = image::build(target, &pieces, base, || Ok(()))?;
         let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
@@ -274,6 +286,7 @@ fn copy_proven(
             from: Arc::clone(storage),
             header: walked.header,
             end: if walked.log == link.log { link.end } else { walked.good_end },
+            digest: None,
             sealed: checkpoint.sealed_through >= walked.log
                 && walked.seal.is_some()
                 && !walked.behind_seal
@@ -284,7 +297,8 @@ fn copy_proven(
     let base = Checkpoint { next_index: plan.proven.next_index, ..checkpoint };
     let (content, made) = image::build(target, &pieces, base, || {
         // RD1, R6. A log that is not deleted by now has two names before anybody looks whether it can be used again.
-        let oldest = first.and_then(|first| gap(&**storage, first)).filter(|_| !seeded_bug!(NoLookBehindLinks));
+        let oldest =
+            first.and_then(|first| gap(&**storage, first)).filter(|_| !seeded_bug!(NoLookBehindLinks));
         oldest.map_or(Ok(()), Err)
     })?;
     let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
@@ -294,7 +308,7 @@ fn copy_proven(
 }
 
 /// Whether the log was deleted.
-fn gap(storage: &dyn Storage, wanted: LogNumber) -> Option<Error> {
+pub(crate) fn gap(storage: &dyn Storage, wanted: LogNumber) -> Option<Error> {
     let oldest = checkpoint::load(storage).ok()??.content.lowest;
     (wanted < oldest).then_some(Error::Gap { wanted, oldest })
 }

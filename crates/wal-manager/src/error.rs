@@ -10,6 +10,7 @@ use wal_format::{
 use wal_io::IoError;
 
 use crate::report::{Reason, RecoveryReport};
+use crate::restore::RestorePoint;
 
 /// Shorthand.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -173,6 +174,30 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A log is to be archived, or taken from an archive, that is not the one of this number there.
+    #[error("{} is another log {log}, of another time of this write-ahead log: a directory that was restored or copied needs an archive of its own", .path.display())]
+    ArchiveConflict {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        log: LogNumber,
+    },
+    /// A log that a restore needs is in none of its sources.
+    #[error(
+        "log {missing} is missing between those that are there: name the directory that holds it, or leave out what lies before it"
+    )]
+    ArchiveGap {
+        /// The log.
+        missing: LogNumber,
+    },
+    /// A restore cannot go to its point.
+    #[error("cannot restore to {to}: {why}")]
+    RestorePoint {
+        /// The point.
+        to: RestorePoint,
+        /// Why not.
+        why: &'static str,
+    },
     /// An option is out of its range.
     #[error("option {option} is {given}: {allowed}")]
     InvalidOption {
@@ -248,6 +273,8 @@ impl Error {
             | Self::CheckpointDamaged { .. }
             | Self::CheckpointMissing { .. }
             | Self::ChangedWhileReading { .. }
+            | Self::ArchiveConflict { .. }
+            | Self::ArchiveGap { .. }
             | Self::BadLogName { .. } => ErrorKind::Damage,
             Self::NewerFormat { .. } => ErrorKind::NewerFormat,
             Self::ConfigMismatch { .. }
@@ -261,6 +288,7 @@ impl Error {
             | Self::FlushedRegression { .. }
             | Self::TooManyFamilies { .. }
             | Self::TargetNotEmpty { .. }
+            | Self::RestorePoint { .. }
             | Self::InvalidOption { .. }
             | Self::ReplayIncomplete => ErrorKind::Invalid,
             Self::Poisoned { .. } | Self::Panicked => ErrorKind::Poisoned,

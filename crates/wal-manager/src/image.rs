@@ -8,10 +8,9 @@ use std::io;
 use std::sync::Arc;
 
 use wal_format::checkpoint::{Checkpoint, CleanEnd};
-use wal_format::chunk::{CHUNK_BYTES_MIN, HEADER_BYTES};
 use wal_format::control::Seal;
 use wal_format::encode::LogEncoder;
-use wal_format::{FileHeader, Index, LogNumber, LogSeed, SeqNum};
+use wal_format::{FileHeader, LogNumber, LogSeed};
 use wal_io::{Lock, Sink, Source, Storage};
 
 use crate::checkpoint::CheckpointFile;
@@ -19,13 +18,11 @@ use crate::error::{Error, Result};
 use crate::names::{self, Name};
 use crate::read::{Item, LogReader, Stop};
 use crate::recovery::progress::Meter;
-use crate::recovery::{decide, list, seal_place};
+use crate::recovery::{decide, list};
 use crate::report::{LogVerdict, Reason};
 
 /// Bytes that are copied at a time: 1 MiB, as large as reads and writes get faster.
 const COPY_BYTES: usize = 1 << 20;
-
-const _: () = assert!(CHUNK_BYTES_MIN > HEADER_BYTES, "a seal is never without bytes");
 
 /// A log that goes into a directory.
 #[derive(Debug)]
@@ -36,6 +33,8 @@ pub(crate) struct Piece {
     pub(crate) end: u64,
     /// It ends there with a durable seal, and nobody writes to it any more.
     pub(crate) sealed: bool,
+    /// Its digest up to there, as far as that is known.
+    pub(crate) digest: Option<u32>,
 }
 
 /// A log in a directory that was made.
@@ -223,6 +222,25 @@ pub(crate) fn read_to_end(
     Ok((seal, LogEncoder::at(seed, end, digest)))
 }
 
+/// Reads a log up to its seal, and says where it ends.
+///
+/// # Errors
+/// There is none, or a byte before it is wrong.
+pub(crate) fn read_to_seal(source: Arc<dyn Source>, header: &FileHeader) -> Result<(Seal, u64)> {
+    let seed = LogSeed::new(header.wal_id, header.log);
+    let mut reader = LogReader::new(source, seed, Some(header.first_index), header.seq_floor, u64::MAX);
+    loop {
+        let reason = match reader.next()? {
+            Item::Record(_) | Item::Promise { .. } => continue,
+            Item::Seal { seal, .. } => return Ok((seal, reader.good_end())),
+            Item::Stop(Stop::Fault(reason)) => reason,
+            Item::Stop(Stop::AtEnd | Stop::EndOfFile) => Reason::SealMissing,
+        };
+        let (log, offset) = (header.log, reader.good_end());
+        return Err(Error::ChangedWhileReading { log, offset, reason: Box::new(reason) });
+    }
+}
+
 /// What CHECKPOINT says of a directory of these logs.
 fn checkpoint_of(base: Checkpoint, pieces: &[Piece], made: &[Made]) -> Checkpoint {
     let mut content = Checkpoint { clean_end: None, ..base };
@@ -237,7 +255,8 @@ fn checkpoint_of(base: Checkpoint, pieces: &[Piece], made: &[Made]) -> Checkpoin
     content.sealed_through = last.log;
     content.next_index = next_index;
     content.clean_end = Some(CleanEnd { log: last.log, end: piece.end, next_index });
-    let read = last.seal.seqs.map_or(piece.header.seq_floor, |seqs| seqs.last().next().unwrap_or(seqs.last()));
+    let read =
+        last.seal.seqs.map_or(piece.header.seq_floor, |seqs| seqs.last().next().unwrap_or(seqs.last()));
     content.seq_floor = content.seq_floor.max(read);
     content
 }
@@ -271,13 +290,3 @@ pub(crate) fn totals(made: &[Made]) -> (u64, Option<wal_format::SeqRange>) {
     let records = made.iter().map(|made| made.seal.records).sum();
     (records, made.iter().filter_map(|made| made.seal.seqs).reduce(|all, seqs| all.union(seqs)))
 }
-
-/// Where the seal of a log that ends at `end` begins and ends, in bytes.
-#[allow(dead_code, reason = "archives")]
-pub(crate) fn sealed_bytes(end: u64) -> u64 {
-    crate::recovery::seal_end(seal_place(end))
-}
-
-/// The index and the sequence number behind which nothing is.
-#[allow(dead_code, reason = "restores")]
-pub(crate) type End = (Index, SeqNum);

@@ -7,6 +7,7 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::{Epoch, Index, LogNumber, SeqNum, WalId};
 use wal_io::{IoError, Operation, Storage};
 
+use crate::archive;
 use crate::checkpoint;
 use crate::clock::micros;
 use crate::error::{Error, Result};
@@ -127,6 +128,14 @@ fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<(Checkpoint, Listing
                 return Err(
                     IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into()
                 );
+            }
+            (Ok(None), Ok(None)) if listing.others.iter().any(|name| name == archive::MARKER) => {
+                match archive::checkpoint_of(storage, &listing.logs)? {
+                    Some(content) => return Ok((content, listing, None)),
+                    None => {
+                        return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
+                    }
+                }
             }
             (Ok(None), Ok(None)) if salvage => {
                 return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned())));

@@ -62,6 +62,7 @@
 #[macro_use]
 mod seeded;
 
+mod archive;
 mod background;
 mod checkpoint;
 mod clock;
@@ -80,8 +81,10 @@ mod options;
 mod read;
 mod record;
 mod recovery;
+mod repair;
 mod replay;
 mod report;
+mod restore;
 mod resume;
 mod retention;
 mod rotate;
@@ -103,6 +106,7 @@ pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
+pub use archive::ArchiveLimits;
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use copy::{CopiedLog, CopyReport};
@@ -115,8 +119,10 @@ pub use options::{
 };
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
+pub use repair::RepairReport;
 pub use replay::{FamilyList, Records, RecoveredRecord};
 pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
+pub use restore::RestorePoint;
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;
 pub use ticket::Ticket;

@@ -46,6 +46,12 @@ pub const DELETED_LOGS: &str = "wal_deleted_logs_total";
 pub const DELETE_FAILURES: &str = "wal_delete_failures_total";
 /// Holds, followers and other keepers of logs that went over their budget and were dropped.
 pub const DROPPED_KEEPERS: &str = "wal_dropped_keepers_total";
+/// Logs archived.
+pub const ARCHIVED_LOGS: &str = "wal_archived_logs_total";
+/// Attempts to archive that failed and will be made again; the logs stay until then.
+pub const ARCHIVE_FAILURES: &str = "wal_archive_failures_total";
+/// Archived logs removed because the archive was over its limits.
+pub const ARCHIVE_TRIMMED_LOGS: &str = "wal_archive_trimmed_logs_total";
 /// Highest sequence number accepted.
 pub const LAST_SEQ: &str = "wal_last_appended_seq";
 /// Index of the last durable record.
@@ -98,6 +104,9 @@ pub(crate) struct Metrics {
     pub(crate) deleted_logs: Counter,
     pub(crate) delete_failures: Counter,
     pub(crate) dropped_keepers: Counter,
+    pub(crate) archived_logs: Counter,
+    pub(crate) archive_failures: Counter,
+    pub(crate) archive_trimmed_logs: Counter,
     pub(crate) last_seq: Gauge,
     pub(crate) durable_index: Gauge,
     pub(crate) checkpoint_failures: Counter,
@@ -179,6 +188,17 @@ impl Metrics {
                 DROPPED_KEEPERS,
                 Unit::Count,
                 "Keepers of logs that went over their budget and were dropped.",
+            ),
+            archived_logs: counter(ARCHIVED_LOGS, Unit::Count, "Logs archived."),
+            archive_failures: counter(
+                ARCHIVE_FAILURES,
+                Unit::Count,
+                "Attempts to archive that failed and will be made again; the logs stay until then.",
+            ),
+            archive_trimmed_logs: counter(
+                ARCHIVE_TRIMMED_LOGS,
+                Unit::Count,
+                "Archived logs removed because the archive was over its limits.",
             ),
             last_seq: gauge(LAST_SEQ, Unit::Count, "Highest sequence number accepted (exact below 2^53)."),
             durable_index: gauge(

@@ -10,6 +10,7 @@ use wal_io::Storage;
 use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 
+use crate::archive::ArchiveLimits;
 use crate::background::Policies;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
@@ -83,6 +84,7 @@ pub struct Options {
     /// `None`: measured when the log is opened.
     pub(crate) way: Option<Way>,
     recycle: Option<usize>,
+    archive: Option<(Place, ArchiveLimits)>,
 }
 
 #[derive(Clone, Debug)]
@@ -125,6 +127,7 @@ impl Options {
                 interval: None,
                 bytes: SYNC_BYTES_DEFAULT,
                 idle: Some(IDLE_PROMISE_DEFAULT),
+                times: false,
             },
             config_fingerprint: 0,
             clock: Arc::new(SystemClock::default()),
@@ -133,6 +136,7 @@ impl Options {
             background: true,
             way: None,
             recycle: None,
+            archive: None,
         }
     }
 
@@ -224,6 +228,37 @@ impl Options {
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self
+    }
+
+    /// Logs that nobody needs any more are archived in the directory `path` before they are deleted: linked if it is on the same file system, else
+    /// copied; read back there, and synced. The background does it, or [`Wal::mark_flushed`](crate::Wal::mark_flushed) where there is none; appends
+    /// never wait for it. Until a log is archived it is kept, whatever the reason. Beyond `limits` the oldest archived logs are
+    /// removed, with a warning. An archive belongs to one log, and is read like a log's directory, but not opened for writing. See
+    /// [`Wal::restore`](crate::Wal::restore).
+    pub fn archive(mut self, path: impl Into<PathBuf>, limits: ArchiveLimits) -> Self {
+        self.archive = Some((Place::Directory(path.into()), limits));
+        self
+    }
+
+    /// [`Options::archive`] on any storage.
+    pub fn archive_on(mut self, storage: Arc<dyn Storage>, limits: ArchiveLimits) -> Self {
+        self.archive = Some((Place::Storage(storage), limits));
+        self
+    }
+
+    /// Each record says when it was appended, by the [`Clock`] of [`Options::clock`], in eight bytes: so that a restore can go to a time. Default no.
+    pub fn record_times(mut self, times: bool) -> Self {
+        self.policies.times = times;
+        self
+    }
+
+    /// The archive's directory, which is created, and its limits.
+    pub(crate) fn archive_storage(&self) -> Result<Option<(Arc<dyn Storage>, ArchiveLimits)>> {
+        Ok(match &self.archive {
+            None => None,
+            Some((Place::Directory(path), limits)) => Some((Arc::new(FsStorage::create(path)?), *limits)),
+            Some((Place::Storage(storage), limits)) => Some((Arc::clone(storage), *limits)),
+        })
     }
 
     pub(crate) fn files(&self, way: Way) -> Files {

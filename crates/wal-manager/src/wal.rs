@@ -9,6 +9,7 @@ use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
 use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
+use crate::archive::Archive;
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
@@ -52,6 +53,7 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) keepers: Arc<Keepers>,
+    pub(crate) archive: Option<Archive>,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -143,6 +145,7 @@ impl Wal {
         let clock = Arc::clone(&options.clock);
         let commit = Commit::new(state, options.log_bytes, options.policies, clock, metrics.clone())?;
         let inner = Inner {
+            archive: Archive::open(&options, header.wal_id)?,
             storage,
             wal_id: header.wal_id,
             epoch: header.epoch,
@@ -162,7 +165,9 @@ impl Wal {
             lock: Mutex::new(Some(lock)),
         };
         inner.update_gauges();
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        inner.begin_to_archive();
+        Ok(Self { inner })
     }
 
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
@@ -205,6 +210,18 @@ impl Wal {
         Ok(Ticket::new(Arc::clone(&self.inner), appended))
     }
 
+    /// Appends a mark: a record of kind [`RecordKind::MARK`] to which a restore can go ([`RestorePoint::Mark`](crate::RestorePoint::Mark)). It takes one
+    /// sequence number, of family 0; see [`Record::mark`] to give it others. Replay hands it out like any record.
+    ///
+    /// # Errors
+    /// As for [`Wal::append`]; a name has at least one byte.
+    ///
+    /// # Durability
+    /// As for [`Wal::append`].
+    pub fn mark(&self, name: &str) -> Result<Appended> {
+        self.append(Record::mark(name))
+    }
+
     /// Makes everything that was accepted so far durable, whatever its level, and returns the frontier.
     ///
     /// # Errors
@@ -235,7 +252,7 @@ impl Wal {
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
     pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
-        self.inner.mark_flushed(&[(family, seq)])
+        self.inner.mark_flushed_and_archive(&[(family, seq)])
     }
 
     /// [`Wal::mark_flushed`] for several families in one step.
@@ -246,7 +263,7 @@ impl Wal {
     /// # Durability
     /// As for [`Wal::mark_flushed`].
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
-        self.inner.mark_flushed(marks)
+        self.inner.mark_flushed_and_archive(marks)
     }
 
     /// The sequence number up to which everything of `family` is flushed.
@@ -329,6 +346,9 @@ impl Wal {
         self.inner.commit.shut();
         self.inner.commit.background().stop(&self.inner.commit);
         self.inner.retention.wait_for_deletion();
+        if let Some(archive) = &self.inner.archive {
+            archive.wait();
+        }
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed
     }
@@ -359,13 +379,16 @@ impl Drop for Inner {
 
 impl Inner {
     /// Does a piece of work that is off the commit path.
-    pub(crate) fn do_work(&self, work: Work) -> Result<()> {
+    pub(crate) fn do_work(self: &Arc<Self>, work: Work) -> Result<()> {
         match work {
             Work::Seal((log, next_index)) => {
                 self.seal(log, next_index);
                 Ok(())
             }
-            Work::Delete => self.delete_unneeded().map(drop),
+            Work::Delete => {
+                self.archive_unneeded();
+                self.delete_unneeded().map(drop)
+            }
             Work::Prepare => {
                 self.prepare_ahead()?;
                 // By now the log before the active one may have lost its last keeper, which was that everything durable ended there.

@@ -226,6 +226,8 @@ bugs! {
     ArchiveNotSynced "G12",
     /// What is in the archive already is not read again before the original goes.
     ArchiveBelieved "G12",
+    /// A repair trusts the new log of a recovery that died.
+    LeftoverTrusted "RC4",
     /// A restore takes one record too many.
     RestoreOnePast "V17",
     // Direct I/O.

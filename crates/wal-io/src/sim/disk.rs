@@ -280,7 +280,10 @@ impl Disk {
         let Some(capacity) = self.capacity else { return Ok(LONGEST) };
         // A file with two names takes its space once.
         let named: BTreeSet<Id> = self.directory.seen.values().copied().collect();
-        let used = named.iter().filter_map(|id| self.files.get(id)).fold(0_u64, |sum, file| sum.saturating_add(file.cache.len() as u64));
+        let used = named
+            .iter()
+            .filter_map(|id| self.files.get(id))
+            .fold(0_u64, |sum, file| sum.saturating_add(file.cache.len() as u64));
         let free = usize::try_from(capacity.saturating_sub(used)).unwrap_or(LONGEST);
         Ok(own.saturating_add(free).min(LONGEST.max(own)))
     }

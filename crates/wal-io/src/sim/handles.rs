@@ -173,7 +173,8 @@ impl Storage for SimStorage {
 
     fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
         let other = from.backend().and_then(|backend| backend.downcast_ref::<Self>());
-        let linkable = other.filter(|other| Arc::ptr_eq(&other.disk, &self.disk) && other.prefix != self.prefix);
+        let linkable =
+            other.filter(|other| Arc::ptr_eq(&other.disk, &self.disk) && other.prefix != self.prefix);
         let Some(other) = linkable else {
             let unsupported = std::io::ErrorKind::Unsupported.into();
             return Err(IoError::new(Operation::Link, self.path.join(to), unsupported));
