@@ -84,7 +84,7 @@ impl Archive {
             _ => error.into(),
         })?;
         let logs = logs(&*storage)?;
-        for &log in logs.last() {
+        if let Some(&log) = logs.last() {
             if let Some(header) = read_header(&*storage, log)?.filter(|header| header.wal_id != wal_id) {
                 let path = storage.path().join(names::log_name(log));
                 return Err(Error::Foreign { path, expected: wal_id, found: header.wal_id });

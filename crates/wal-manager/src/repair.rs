@@ -117,6 +117,7 @@ fn run(
 ) -> Result<RepairReport> {
     let span = info_span!("wal.repair", path = %storage.path().display());
     let _entered = span.enter();
+    check_there(&**storage)?;
     let lock = take_lock(&**storage)?;
     let Repair { content, mut report } = Repair::plan(&**storage, options)?;
     if !report.is_needed() {
@@ -139,17 +140,23 @@ fn run(
     Ok(report)
 }
 
+/// # Errors
+/// The directory is no log's. Nothing is created in it then, not even a lock.
+fn check_there(storage: &dyn Storage) -> Result<()> {
+    if list(storage)?.logs.is_empty() && matches!(checkpoint::load(storage), Ok(None)) {
+        let what = "no CHECKPOINT and no logs: not a log's directory";
+        let source = io::Error::new(io::ErrorKind::NotFound, what);
+        return Err(IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into());
+    }
+    Ok(())
+}
+
 impl Repair {
     fn plan(storage: &dyn Storage, options: &Options) -> Result<Self> {
+        check_there(storage)?;
         let listing = list(storage)?;
         let (content, bad) = match checkpoint::load(storage) {
             Ok(Some(Loaded { content, .. })) => (content, None),
-            Ok(None) if listing.logs.is_empty() => {
-                let what = "no CHECKPOINT and no logs: not a log's directory";
-                let source = io::Error::new(io::ErrorKind::NotFound, what);
-                let path = storage.path().join(names::CHECKPOINT);
-                return Err(IoError::new(Operation::Open, path, source).into());
-            }
             Ok(None) => {
                 let bad = Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) };
                 (rebuild(storage, &listing.logs, &bad)?, Some("it is missing".to_owned()))
