@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use wal_io::sim::{Fault, SimStorage};
 use wal_manager::{
-    ArchiveLimits, Durability, Error, ErrorKind, FamilyId, Options, RecordKind, RecoveryMode, RestorePoint,
-    Bell, Clock, SeqNum, Storage, Verdict, Wal,
+    ArchiveLimits, Bell, Clock, Durability, Error, ErrorKind, FamilyId, Options, RecordKind, RecoveryMode,
+    RestorePoint, SeqNum, Storage, Verdict, Wal,
 };
 use wal_tests::faulty::{FaultyStorage, Kind, Which};
 use wal_tests::life::{SMALL, options, payload, record, reopen, within};
@@ -151,15 +151,14 @@ fn g12_a_crash_at_every_step_of_archiving() {
                 1 => disk.crash_all_kept(),
                 seed => disk.crash(seed),
             };
-            let what = format!("step {steps} seed {seed}: {:?} {:?}", after.file_names(), after.directory("archive").file_names());
+            let what = format!(
+                "step {steps} seed {seed}: {:?} {:?}",
+                after.file_names(),
+                after.directory("archive").file_names()
+            );
             let (wal, _, _) = reopen(archiving(&after, ArchiveLimits::NONE));
             let target = after.directory("restored");
-            let sources: Vec<Arc<dyn Storage>> = if after.directory("archive").file_names().len() > 2 {
-                sources(&after).into()
-            } else {
-                vec![Arc::new(after.clone())]
-            };
-            let report = Wal::restore_on(&sources, &target, &RestorePoint::End);
+            let report = Wal::restore_on(&sources(&after), &target, &RestorePoint::End);
             let report = report.unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!(report.next_index.get(), 8, "{what}");
             assert_eq!(indices(&target), (1..=7).collect::<Vec<_>>(), "{what}");
@@ -226,7 +225,10 @@ fn g12_limits_take_the_oldest_first() {
         flush(&wal, wal.last_seq().unwrap().get() - 1);
     }
     let names = archive.file_names();
-    assert!(!names.contains(&"000001.wal".to_owned()) && names.contains(&"000005.wal".to_owned()), "{names:?}");
+    assert!(
+        !names.contains(&"000001.wal".to_owned()) && names.contains(&"000005.wal".to_owned()),
+        "{names:?}"
+    );
     assert_eq!(options(&archive).inspect().unwrap().report().verdict, Verdict::Clean);
     wal.close().unwrap();
     // By size, in another life.
@@ -250,7 +252,8 @@ fn g12_an_archive_belongs_to_one_log() {
     flush(&wal, 2);
     let archive = Arc::new(disk.directory("archive"));
     let other = SimStorage::new();
-    let there = |disk: &SimStorage| options(disk).log_bytes(SMALL).archive_on(archive.clone(), ArchiveLimits::NONE);
+    let there =
+        |disk: &SimStorage| options(disk).log_bytes(SMALL).archive_on(archive.clone(), ArchiveLimits::NONE);
     let locked = there(&other).recover().unwrap().finish_without_replay().unwrap_err();
     assert!(matches!(locked, Error::Locked { .. }), "{locked}");
     drop(wal);
@@ -340,7 +343,8 @@ fn v17_restore_to_every_sequence_number_time_and_mark() {
     let mut restored = |to: RestorePoint| {
         number += 1;
         let target = disk.directory(&format!("restored-{number}"));
-        let report = Wal::restore_on(&sources(&disk), &target, &to).unwrap_or_else(|error| panic!("{to}: {error}"));
+        let report =
+            Wal::restore_on(&sources(&disk), &target, &to).unwrap_or_else(|error| panic!("{to}: {error}"));
         let found = held(&target);
         assert_eq!((report.first_index.get(), report.next_index.get()), (1, 1 + found.len() as u64), "{to}");
         // It goes on, with everything to be replayed.
@@ -351,7 +355,8 @@ fn v17_restore_to_every_sequence_number_time_and_mark() {
     };
     let last = known[&20].0;
     for seq in 0..=last + 1 {
-        let expected: Vec<u64> = known.iter().filter(|(_, (end, _))| *end <= seq).map(|(index, _)| *index).collect();
+        let expected: Vec<u64> =
+            known.iter().filter(|(_, (end, _))| *end <= seq).map(|(index, _)| *index).collect();
         assert_eq!(restored(RestorePoint::Seq(SeqNum::new(seq))), expected, "seq {seq}");
     }
     for (index, (_, time)) in &known {
@@ -454,8 +459,7 @@ fn g12_v17_real_files() {
         let live = fs::read_dir(&dir).unwrap().count();
         assert!(fs::read_dir(&archive).unwrap().count() > 4 && live < 12, "{live} files live");
         let target = outer.path().join("restored");
-        let report =
-            Wal::restore(&[&archive, &dir], &target, &RestorePoint::Seq(SeqNum::new(555))).unwrap();
+        let report = Wal::restore(&[&archive, &dir], &target, &RestorePoint::Seq(SeqNum::new(555))).unwrap();
         assert_eq!((report.first_index.get(), report.next_index.get()), (1, 556));
         assert!(report.logs.iter().any(|log| log.linked));
         let restored = Wal::options(&target).mode(RecoveryMode::Strict).recover().unwrap();

@@ -148,7 +148,7 @@ fn v4_rc4_repair_trusts_no_leftover_that_holds_less_than_was_acknowledged() {
         let wal = reopen(options(&disk).log_bytes(4 << 20)).0;
         wal.append(record(&payload(1, 300))).unwrap();
         // One group that nothing proves yet, longer than what a recovery writes at a time.
-        for number in 2..=12 {
+        for number in 2..=9 {
             drop(wal.submit(record(&payload(number, 150_000))).unwrap());
         }
         wal.sync().unwrap();
@@ -160,11 +160,11 @@ fn v4_rc4_repair_trusts_no_leftover_that_holds_less_than_was_acknowledged() {
         let disk = life();
         disk.crash_after(steps);
         let done = options(&disk).recover().is_ok();
-        for seed in 0..6 {
+        for seed in 0..2 {
             let after = if seed == 0 { disk.crash_all_kept() } else { disk.crash(seed) };
             spoil_checkpoint(&after);
             repair(&after);
-            assert_eq!(indices(&after), (1..=12).collect::<Vec<_>>(), "step {steps} seed {seed}");
+            assert_eq!(indices(&after), (1..=9).collect::<Vec<_>>(), "step {steps} seed {seed}");
         }
         if done && !disk.is_frozen() {
             break;

@@ -71,7 +71,7 @@ pub(crate) struct Archive {
     limits: ArchiveLimits,
     /// One at a time. Keeps what is not archived.
     pin: Mutex<Option<Pin>>,
-    _lock: Box<dyn Lock>,
+    lock: Mutex<Option<Box<dyn Lock>>>,
 }
 
 impl Archive {
@@ -106,7 +106,7 @@ impl Archive {
         // ORDER: G12. The directory is there for certain before the first original goes.
         storage.sync_dir()?;
         storage.sync_parents()?;
-        Ok(Some(Self { storage, limits, pin: Mutex::default(), _lock: lock }))
+        Ok(Some(Self { storage, limits, pin: Mutex::default(), lock: Mutex::new(Some(lock)) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Pin>> {
@@ -114,9 +114,11 @@ impl Archive {
         self.pin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when nobody archives any more; of a log that is closed, nobody begins to.
-    pub(crate) fn wait(&self) {
-        drop(self.lock());
+    /// Waits until nobody archives any more, and gives the archive free; of a log that is closed, nobody begins to.
+    pub(crate) fn close(&self) {
+        let pin = self.lock();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(pin);
     }
 
     /// Archives one log. Whatever an attempt that died left is finished or done again.
@@ -207,6 +209,8 @@ impl Inner {
         let Some(archive) = &self.archive else { return };
         let lowest = self.checkpoint.content().lowest;
         *archive.lock() = Some(self.pin(KeeperKind::Archive, "archive", lowest, None));
+        // What the process before could not archive any more.
+        self.delete_later();
     }
 
     /// [`Inner::mark_flushed`], and then what waits to be archived: in the background, if there is one, else here.
@@ -257,6 +261,12 @@ impl Inner {
         }
         any
     }
+}
+
+/// Whether a directory is an archive that holds nothing yet.
+pub(crate) fn is_empty(storage: &dyn Storage) -> Result<bool> {
+    let listing = crate::recovery::list(storage)?;
+    Ok(listing.logs.is_empty() && listing.others.iter().any(|name| name == MARKER))
 }
 
 /// The logs in a directory, oldest first.

@@ -142,6 +142,8 @@ pub(crate) fn in_directory<T>(path: PathBuf, make: impl FnOnce(&Target<'_>) -> R
 where
     T: Placed,
 {
+    // Without a slash at its end.
+    let path: PathBuf = path.components().collect();
     match FsStorage::open(&path) {
         Ok(there) if !there.list()?.is_empty() => return Err(Error::TargetNotEmpty { path }),
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
@@ -155,14 +157,16 @@ where
     if made.is_err() {
         // What cannot be removed, the next attempt removes.
         let _ = target.clear();
-        drop(target);
+        let lock = target.into_lock();
         let _ = storage.unlink(crate::names::LOCK);
         let _ = storage.remove();
+        drop(lock);
         return made;
     }
-    drop(target);
+    let lock = target.into_lock();
     // ORDER: W5. The name comes last: whoever finds a directory there finds a whole one.
     storage.publish(&path)?;
+    drop(lock);
     made.map(|made| made.placed(path))
 }
 
@@ -221,7 +225,10 @@ impl Inner {
         let mut base = self.checkpoint.content();
         let (pieces, (end, digest)) = self.pieces(&base)?;
         base.next_index = end.index.next().ok_or(Error::Exhausted("index"))?;
-        let (content, made) = image::build(target, &pieces, base, || Ok(()))?;
+        let (content, made) = image::build(target, &pieces, base, || {
+            // The pin ends with the log, if that is closed meanwhile.
+            gap(&*self.storage, lowest).map_or(Ok(()), Err)
+        })?;
         let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
         let last = made.last().map(|made| (made.log, made.seal.digest));
         expect(&report, last, (end.log, end.index.next()), digest)?;

@@ -53,7 +53,7 @@ pub(crate) struct Made {
 #[derive(Debug)]
 pub(crate) struct Target<'a> {
     pub(crate) storage: &'a dyn Storage,
-    _lock: Box<dyn Lock>,
+    lock: Box<dyn Lock>,
 }
 
 impl<'a> Target<'a> {
@@ -79,7 +79,12 @@ impl<'a> Target<'a> {
             io::ErrorKind::WouldBlock => Error::Locked { path: storage.path().join(names::LOCK) },
             _ => error.into(),
         })?;
-        Ok(Self { storage, _lock: lock })
+        Ok(Self { storage, lock })
+    }
+
+    /// The lock, which outlives the name of the directory.
+    pub(crate) fn into_lock(self) -> Box<dyn Lock> {
+        self.lock
     }
 
     /// Removes every file of a log.

@@ -133,7 +133,9 @@ fn snapshot(storage: &dyn Storage, salvage: bool) -> Result<(Checkpoint, Listing
                 match archive::checkpoint_of(storage, &listing.logs)? {
                     Some(content) => return Ok((content, listing, None)),
                     None => {
-                        return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
+                        return Err(Error::CheckpointMissing {
+                            path: storage.path().join(names::CHECKPOINT),
+                        });
                     }
                 }
             }

@@ -77,7 +77,8 @@ impl Options {
     /// can be repaired again.
     pub fn repair(self) -> Result<RepairReport> {
         let storage = self.storage_to_read()?;
-        let path = storage.path().to_owned();
+        // Its name, whatever it was called: a sibling is wanted.
+        let path = storage.path().canonicalize().unwrap_or_else(|_| storage.path().to_owned());
         run(&storage, &self, || {
             for number in 1_u64.. {
                 let mut name = path.clone().into_os_string();

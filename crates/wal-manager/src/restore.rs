@@ -11,6 +11,7 @@ use wal_format::{LogNumber, LogSeed, RecordKind, SeqNum};
 use wal_io::Storage;
 use wal_io::fs::FsStorage;
 
+use crate::archive;
 use crate::copy::{CopyReport, gap, in_directory};
 use crate::error::{Error, Result};
 use crate::image::{self, Piece, Target};
@@ -50,7 +51,8 @@ impl fmt::Display for RestorePoint {
 
 impl Wal {
     /// Makes the directory `target`, which is not there yet or is empty, of what the directories `sources` hold together: archives, and live logs
-    /// whether or not somebody writes to them, in any order. It begins with the oldest log from which on nothing is missing, ends at `to`, and nothing in it
+    /// whether or not somebody writes to them, in any order. It begins with the oldest log from which on nothing is missing, ends at `to` or with the last
+    /// record that can be read, as a recovery would, and nothing in it
     /// is marked as flushed: replay hands out everything. It opens as a log that was closed cleanly.
     ///
     /// It is the same write-ahead log, at an earlier time: what is appended to it gets numbers that the original gave to other records. Give it an
@@ -116,6 +118,9 @@ fn gather(sources: &[Arc<dyn Storage>]) -> Result<(Vec<Piece>, Checkpoint)> {
     let mut found: BTreeMap<LogNumber, Piece> = BTreeMap::new();
     let mut base: Option<Checkpoint> = None;
     for source in sources {
+        if archive::is_empty(&**source)? {
+            continue;
+        }
         let options = Options::on_storage(Arc::clone(source));
         let Seen { checkpoint, plan, .. } = inspect::settle(&**source, &options)?;
         if let Some(refusal) = plan.refusal {

@@ -347,7 +347,7 @@ impl Wal {
         self.inner.commit.background().stop(&self.inner.commit);
         self.inner.retention.wait_for_deletion();
         if let Some(archive) = &self.inner.archive {
-            archive.wait();
+            archive.close();
         }
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed

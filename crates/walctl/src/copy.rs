@@ -69,7 +69,8 @@ struct Log {
 
 impl Copied {
     fn new(report: &CopyReport) -> Self {
-        let log = |log: &wal_manager::CopiedLog| Log { log: log.log.get(), bytes: log.bytes, linked: log.linked };
+        let log =
+            |log: &wal_manager::CopiedLog| Log { log: log.log.get(), bytes: log.bytes, linked: log.linked };
         Self {
             path: report.path.display().to_string(),
             records: report.records,

@@ -42,7 +42,8 @@ fn parse(text: &str) -> Result<RestorePoint, String> {
         }
         Some(("time", time)) => {
             let time: Timestamp = time.parse().map_err(|error| format!("{time}: {error}"))?;
-            let micros = u64::try_from(time.as_microsecond()).map_err(|_| format!("{time} is before 1970"))?;
+            let micros =
+                u64::try_from(time.as_microsecond()).map_err(|_| format!("{time} is before 1970"))?;
             Ok(RestorePoint::TimeMicros(micros))
         }
         Some(("mark" | "marker", name)) if !name.is_empty() => Ok(RestorePoint::Mark(name.to_owned())),

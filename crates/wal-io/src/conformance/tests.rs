@@ -78,7 +78,13 @@ fn i7_links_conform() {
     };
     for options in [SimOptions::default(), SimOptions::ext4()] {
         assert_eq!(check_links(|| two(options)), []);
-        assert_eq!(check_links(|| { let (disk, other) = two(options); (other, disk) }), []);
+        assert_eq!(
+            check_links(|| {
+                let (disk, other) = two(options);
+                (other, disk)
+            }),
+            []
+        );
     }
     assert_eq!(check_links(|| (SimStorage::new(), SimStorage::new())), []);
     // Directories keep every other rule, too.

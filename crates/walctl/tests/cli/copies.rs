@@ -80,7 +80,10 @@ fn v4_repair_says_what_it_would_do_and_then_does_it() {
     let plan = walctl(["repair", &home.dir, "--dry-run"]).exits(1);
     assert!(plan.text().contains("would cut the log") && plan.text().ends_with("nothing was changed\n"));
     let json = walctl(["repair", &home.dir, "--dry-run", "--json"]).exits(1).json();
-    assert_eq!((&json[0]["done"], &json[0]["needed"], &json[0]["cut_log"]), (&false.into(), &true.into(), &2.into()));
+    assert_eq!(
+        (&json[0]["done"], &json[0]["needed"], &json[0]["cut_log"]),
+        (&false.into(), &true.into(), &2.into())
+    );
     let stays = json[0]["records"].as_u64().unwrap();
     assert_eq!(contents(&home.path), before, "a plan changes nothing");
     let run = walctl(["repair", &home.dir, "--json"]).exits(0).json();
