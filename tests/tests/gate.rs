@@ -67,6 +67,7 @@ const LAYERS: &[Layer] = &[
             "lifecycle_timers",
         ],
     ),
+    layer("copies", &["copies", "archives", "repairs"]),
     layer("fuzz smoke", &["fuzz_smoke"]),
     Layer {
         package: "wal-interleavings",
@@ -178,6 +179,20 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::ResumeDuplicates,
             Bug::ResumeFromWrittenNotDurable,
             Bug::ResumeKeepsOldPredecessorEnd,
+        ],
+    ),
+    (
+        "copies",
+        &[
+            Bug::PinIgnored,
+            Bug::LinkedFileReused,
+            Bug::CopyBeyondFrontier,
+            Bug::UnsealedLinked,
+            Bug::NoLookBehindLinks,
+            Bug::ArchiveNotSynced,
+            Bug::ArchiveBelieved,
+            Bug::LeftoverTrusted,
+            Bug::RestoreOnePast,
         ],
     ),
     ("fuzz smoke", &[Bug::LengthNotCovered]),
