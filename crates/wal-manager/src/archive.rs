@@ -84,11 +84,10 @@ impl Archive {
             _ => error.into(),
         })?;
         let logs = logs(&*storage)?;
-        if let Some(&log) = logs.last() {
-            if let Some(header) = read_header(&*storage, log)?.filter(|header| header.wal_id != wal_id) {
-                let path = storage.path().join(names::log_name(log));
-                return Err(Error::Foreign { path, expected: wal_id, found: header.wal_id });
-            }
+        let newest = logs.last().map(|&log| read_header(&*storage, log)).transpose()?.flatten();
+        if let Some(header) = newest.filter(|header| header.wal_id != wal_id) {
+            let path = storage.path().join(names::log_name(header.log));
+            return Err(Error::Foreign { path, expected: wal_id, found: header.wal_id });
         }
         match storage.open_source(names::CHECKPOINT) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
