@@ -12,6 +12,7 @@
 //! unlock LOCK
 //! ```
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
@@ -40,6 +41,8 @@ pub enum Kind {
     Open,
     /// Renaming a file.
     Rename,
+    /// Giving a file a second name.
+    Link,
     /// Removing a name.
     Unlink,
     /// fsync of the directory.
@@ -73,6 +76,7 @@ impl Kind {
             Self::Create => "create",
             Self::Open => "open",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Unlink => "unlink",
             Self::SyncDir => "sync_dir",
             Self::SyncParents => "sync_parents",
@@ -99,6 +103,7 @@ impl Kind {
             Self::Create => Operation::Create,
             Self::Open => Operation::Open,
             Self::Rename => Operation::Rename,
+            Self::Link => Operation::Link,
             Self::Unlink => Operation::Unlink,
             Self::SyncDir | Self::SyncParents => Operation::SyncDirectory,
             Self::Lock | Self::Unlock => Operation::Lock,
@@ -417,6 +422,14 @@ impl Storage for FaultyStorage {
         Ok(())
     }
 
+    fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
+        self.simple(Kind::Link, to, || self.inner.link_from(from, name, to))
+    }
+
+    fn backend(&self) -> Option<&dyn Any> {
+        self.inner.backend()
+    }
+
     fn unlink(&self, name: &str) -> Result<(), IoError> {
         self.simple(Kind::Unlink, name, || self.inner.unlink(name))
     }
@@ -458,6 +471,10 @@ impl Sink for FaultySink {
             || self.inner.write_at(offset, bytes),
             |part| self.inner.write_at(offset, &bytes[..part.min(bytes.len())]).expect("the part is written"),
         )
+    }
+
+    fn links(&self) -> Result<u64, IoError> {
+        self.inner.links()
     }
 
     fn sync_data(&self) -> Result<(), IoError> {

@@ -451,7 +451,7 @@ fn record(bytes: &[u8]) -> Result<Record, Bad> {
         return Err(Bad::Newer);
     }
     let kind = cursor.take(2).map(|kind| u16::from(kind[0]) + 256 * u16::from(kind[1])).ok_or(Bad::Fault)?;
-    if kind > 0xf000 {
+    if kind > 0xf001 {
         return Err(Bad::Newer);
     }
     cursor.record(flags, kind).ok_or(Bad::Fault)

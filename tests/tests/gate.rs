@@ -71,6 +71,7 @@ const LAYERS: &[Layer] = &[
         ],
     ),
     Layer { package: "wal-manager", filter: "keepers", ..layer("keepers", &["wal_manager"]) },
+    layer("copies", &["copies", "archives", "repairs"]),
     layer("fuzz smoke", &["fuzz_smoke"]),
     Layer {
         package: "wal-interleavings",
@@ -200,6 +201,20 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::CheckpointNotAllocated,
             Bug::ReserveKept,
             Bug::SpaceNotCounted,
+        ],
+    ),
+    (
+        "copies",
+        &[
+            Bug::PinIgnored,
+            Bug::LinkedFileReused,
+            Bug::CopyBeyondFrontier,
+            Bug::UnsealedLinked,
+            Bug::NoLookBehindLinks,
+            Bug::ArchiveNotSynced,
+            Bug::ArchiveBelieved,
+            Bug::LeftoverTrusted,
+            Bug::RestoreOnePast,
         ],
     ),
     ("fuzz smoke", &[Bug::LengthNotCovered]),

@@ -31,7 +31,12 @@ pub struct PromiseSlot {
 impl LogEncoder {
     /// Starts at the first byte of a log.
     pub fn new(seed: LogSeed) -> Self {
-        Self { seed, offset: 0, digest: Digest::default(), checksums: Checksums::new(), scratch: Vec::new() }
+        Self::at(seed, 0, Digest::default())
+    }
+
+    /// Goes on behind the byte at `offset` of a log whose content so far has this digest.
+    pub fn at(seed: LogSeed, offset: u64, digest: Digest) -> Self {
+        Self { seed, offset, digest, checksums: Checksums::new(), scratch: Vec::new() }
     }
 
     /// Offset in the file where the next byte will stand.

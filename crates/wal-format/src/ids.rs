@@ -104,6 +104,9 @@ impl RecordKind {
     /// The payload is a [`WriteBatch`](crate::WriteBatch).
     pub const BATCH: Self = Self(0xf000);
 
+    /// The payload is the name of a point to which the log can be restored.
+    pub const MARK: Self = Self(0xf001);
+
     /// Highest kind that an engine may use.
     pub const ENGINE_MAX: u16 = 0xefff;
 
@@ -125,6 +128,9 @@ impl RecordKind {
     pub(crate) const fn from_disk(kind: u16) -> Option<Self> {
         if kind == Self::BATCH.0 {
             return Some(Self::BATCH);
+        }
+        if kind == Self::MARK.0 {
+            return Some(Self::MARK);
         }
         match Self::new(kind) {
             Ok(kind) => Some(kind),

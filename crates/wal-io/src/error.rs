@@ -44,6 +44,8 @@ pub enum Operation {
     Fill,
     /// Renaming a file.
     Rename,
+    /// Giving a file a second name.
+    Link,
     /// Removing a name.
     Unlink,
     /// Taking a lock.
@@ -105,6 +107,7 @@ impl fmt::Display for Operation {
             Self::Preallocate => "preallocate",
             Self::Fill => "fill",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Unlink => "unlink",
             Self::Lock => "lock",
         })

@@ -1,5 +1,6 @@
 //! A real directory.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::io;
@@ -94,6 +95,31 @@ impl FsStorage {
             }
             Err(errno) => Err(IoError::new(Operation::OpenDirectory, path, errno.into())),
         }
+    }
+
+    /// Gives the directory another name, in the place of nothing or of an empty directory, and makes that durable.
+    ///
+    /// # Errors
+    /// There is something under that name (`DirectoryNotEmpty`, `NotADirectory`), or it is on another file system: then the directory has its old name.
+    /// Or the name is there, but may not be durable.
+    pub fn publish(self, to: impl Into<PathBuf>) -> Result<Self, IoError> {
+        let to = to.into();
+        let fail = |source| IoError::new(Operation::Rename, &self.path, source);
+        self.owner.check().map_err(fail)?;
+        retry(|| sys::rename(&self.path, &to)).map_err(|errno| fail(errno.into()))?;
+        let renamed = Self { path: to, ..self };
+        renamed.sync_parents()?;
+        Ok(renamed)
+    }
+
+    /// Removes the directory, which must be empty.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub fn remove(self) -> Result<(), IoError> {
+        let fail = |source| IoError::new(Operation::Unlink, &self.path, source);
+        self.owner.check().map_err(fail)?;
+        retry(|| sys::rmdir(&self.path)).map_err(|errno| fail(errno.into()))
     }
 
     /// Sinks write and sync through an io_uring, each through one of its own. Measure whether it is worth it: where a sync has to wait for the
@@ -279,6 +305,20 @@ impl Storage for FsStorage {
         names::check(from).and_then(|()| names::check(to)).map_err(&fail)?;
         retry(|| sys::renameat(&self.directory, from, &self.directory, to))
             .map_err(|errno| fail(errno.into()))
+    }
+
+    fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
+        let fail = self.fail(Operation::Link, to);
+        self.owner.check().map_err(&fail)?;
+        names::check(name).and_then(|()| names::check(to)).map_err(&fail)?;
+        let other = from.backend().and_then(|backend| backend.downcast_ref::<Self>());
+        let other = other.ok_or_else(|| fail(io::ErrorKind::Unsupported.into()))?;
+        retry(|| sys::linkat(&other.directory, name, &self.directory, to, AtFlags::empty()))
+            .map_err(|errno| fail(errno.into()))
+    }
+
+    fn backend(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {

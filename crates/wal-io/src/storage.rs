@@ -4,12 +4,13 @@
 //! Names are plain file names inside the one directory: no separators, no `.` or `..`; anything else is refused with
 //! [`std::io::ErrorKind::InvalidInput`].
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::IoError;
+use crate::{IoError, Operation};
 
 /// One directory that holds one write-ahead log.
 ///
@@ -70,6 +71,26 @@ pub trait Storage: Debug + Send + Sync {
     /// # Errors
     /// The rename failed; both names are as they were.
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError>;
+
+    /// Gives the file `name` of the directory `from` a second name, `to`, in this one: from then on both are the same file, which lives until
+    /// both are gone, and [`Sink::links`] tells.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if there is anything under the new name, `NotFound` if there is no such file. Anything else, `Unsupported` first of all,
+    /// means that there are no links from there to here: nothing was changed, and a copy does as well.
+    ///
+    /// # Durability
+    /// The name is durable after [`Storage::sync_dir`] of this directory; the bytes are as durable as they were.
+    fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
+        let _ = (from, name);
+        Err(IoError::new(Operation::Link, self.path().join(to), std::io::ErrorKind::Unsupported.into()))
+    }
+
+    /// The backend itself, so that another directory of the same kind can link to its files. Backends without links have none; one that wraps
+    /// another gives that one's.
+    fn backend(&self) -> Option<&dyn Any> {
+        None
+    }
 
     /// Removes a name.
     ///

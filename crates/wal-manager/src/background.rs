@@ -33,6 +33,8 @@ pub(crate) struct Policies {
     pub(crate) bytes: u64,
     /// The last group is proven so long after it was written.
     pub(crate) idle: Option<Duration>,
+    /// Each record says when it was appended.
+    pub(crate) times: bool,
 }
 
 /// The thread, and how to wake it.

@@ -97,7 +97,7 @@ impl CheckpointFile {
     }
 
     /// Writes a new file with both slots in the place of whatever CHECKPOINT there is.
-    fn install(storage: &dyn Storage, content: Checkpoint) -> Result<Self> {
+    pub(crate) fn install(storage: &dyn Storage, content: Checkpoint) -> Result<Self> {
         let sink = match storage.create(CHECKPOINT_NEW) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 // Whoever died while writing it.

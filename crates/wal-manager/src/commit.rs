@@ -24,7 +24,7 @@ use wal_io::{IoError, Sink};
 
 use crate::background::{Background, Policies};
 use crate::caps::{Limits, Place as Room};
-use crate::clock::Clock;
+use crate::clock::{Clock, micros};
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::housekeeping::PREPARE_PART;
@@ -254,7 +254,8 @@ impl Commit {
         let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
         let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
-        let head = Head::new(record.kind, state.next_index, seqs);
+        let mut head = Head::new(record.kind, state.next_index, seqs);
+        head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
         let longest = LogEncoder::record_length_max(record.payload.len());
         if state.active.encoder.offset().saturating_add(longest) > state.room.end {
             // Near some end, of the log or of the room that there is. To know it exactly costs an envelope, so only here.

@@ -12,6 +12,7 @@ use wal_io::IoError;
 
 use crate::caps::Cap;
 use crate::report::{Reason, RecoveryReport};
+use crate::restore::RestorePoint;
 
 /// Shorthand.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -247,6 +248,36 @@ pub enum Error {
         /// The lowest from which on nothing is deleted.
         oldest: SeqNum,
     },
+    /// A copy, a restore or an archive is to go where there is something already.
+    #[error("{} holds files of a write-ahead log already: choose an empty directory, or one that is not there yet", .path.display())]
+    TargetNotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A log is to be archived, or taken from an archive, that is not the one of this number there.
+    #[error("{} is another log {log}, of another time of this write-ahead log: a directory that was restored or copied needs an archive of its own", .path.display())]
+    ArchiveConflict {
+        /// The file.
+        path: PathBuf,
+        /// The number.
+        log: LogNumber,
+    },
+    /// A log that a restore needs is in none of its sources.
+    #[error(
+        "log {missing} is missing between those that are there: name the directory that holds it, or leave out what lies before it"
+    )]
+    ArchiveGap {
+        /// The log.
+        missing: LogNumber,
+    },
+    /// A restore cannot go to its point.
+    #[error("cannot restore to {to}: {why}")]
+    RestorePoint {
+        /// The point.
+        to: RestorePoint,
+        /// Why not.
+        why: &'static str,
+    },
     /// An option is out of its range.
     #[error("option {option} is {given}: {allowed}")]
     InvalidOption {
@@ -324,6 +355,8 @@ impl Error {
             | Self::CheckpointDamaged { .. }
             | Self::CheckpointMissing { .. }
             | Self::ChangedWhileReading { .. }
+            | Self::ArchiveConflict { .. }
+            | Self::ArchiveGap { .. }
             | Self::BadLogName { .. } => ErrorKind::Damage,
             Self::NewerFormat { .. } => ErrorKind::NewerFormat,
             Self::ConfigMismatch { .. }
@@ -342,6 +375,8 @@ impl Error {
             | Self::TooManyHolds { .. }
             | Self::HoldRegression { .. }
             | Self::HoldAhead { .. }
+            | Self::TargetNotEmpty { .. }
+            | Self::RestorePoint { .. }
             | Self::InvalidOption { .. }
             | Self::ReplayIncomplete => ErrorKind::Invalid,
             Self::Poisoned { .. } | Self::Panicked => ErrorKind::Poisoned,

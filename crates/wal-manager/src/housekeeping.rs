@@ -92,6 +92,16 @@ impl Housekeeper {
         self.begin(&mut list, inner);
     }
 
+    /// The same, if there is a thread for it.
+    pub(crate) fn delete_in_background(&self, inner: &Arc<Inner>) -> bool {
+        let mut list = self.lock();
+        list.delete = true;
+        self.begin(&mut list, inner);
+        let runs = list.runs();
+        list.delete &= runs;
+        runs
+    }
+
     /// Takes over a log that waits for its seal; gives it back if the caller has to write it.
     pub(crate) fn seal(&self, closed: Closed, inner: &Arc<Inner>) -> Option<Closed> {
         let mut list = self.lock();
@@ -171,7 +181,7 @@ pub(crate) enum Work {
 }
 
 /// The thread. It keeps the log alive: whoever drops or closes the log stops it.
-fn work(inner: &Inner) {
+fn work(inner: &Arc<Inner>) {
     let housekeeper = &inner.housekeeper;
     loop {
         let mut list = housekeeper.lock();

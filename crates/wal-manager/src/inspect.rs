@@ -7,6 +7,7 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::{Epoch, Index, LogNumber, SeqNum, WalId};
 use wal_io::{IoError, Operation, Storage};
 
+use crate::archive;
 use crate::checkpoint;
 use crate::clock::micros;
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use crate::report::{Finding, RecoveryReport, Verdict};
 use crate::retention::{LogInfo, LogState};
 
 /// How often a directory that changes while it is read is read again.
-const ATTEMPTS_MAX: usize = 8;
+pub(crate) const ATTEMPTS_MAX: usize = 8;
 
 /// A directory seen without the lock.
 ///
@@ -108,14 +109,14 @@ fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
 }
 
 /// What one look found.
-struct Seen {
-    checkpoint: Checkpoint,
-    plan: Plan,
+pub(crate) struct Seen {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) plan: Plan,
     fault: Option<String>,
 }
 
 /// Looks until what is seen is not the work of a writer who went on meanwhile (RD1): only what is found twice in a row is damage.
-fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+pub(crate) fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
     let mut before: Option<Finding> = None;
     for _ in 0..ATTEMPTS_MAX {
         let seen = match look(storage, options) {
@@ -168,6 +169,16 @@ pub(crate) fn snapshot(
                 return Err(
                     IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into()
                 );
+            }
+            (Ok(None), Ok(None)) if listing.others.iter().any(|name| name == archive::MARKER) => {
+                match archive::checkpoint_of(storage, &listing.logs)? {
+                    Some(content) => return Ok((content, listing, None)),
+                    None => {
+                        return Err(Error::CheckpointMissing {
+                            path: storage.path().join(names::CHECKPOINT),
+                        });
+                    }
+                }
             }
             (Ok(None), Ok(None)) if salvage => {
                 return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned())));

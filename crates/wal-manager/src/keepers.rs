@@ -148,6 +148,16 @@ impl Pin {
         inner.delete_later();
     }
 
+    /// [`Pin::advance`] by one who deletes by itself.
+    pub(crate) fn advance_quietly(&self, from: LogNumber) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        let now = inner.clock.monotonic();
+        let mut pins = self.keepers.lock();
+        if let Some(pinned) = pins.pins.get_mut(&self.id).filter(|pinned| pinned.from < from) {
+            (pinned.from, pinned.moved) = (from, now);
+        }
+    }
+
     /// Whether logs that it was to keep may be gone: it held back more bytes than its budget, or it came too late. Then it keeps nothing any more.
     pub(crate) fn lost(&self) -> bool {
         self.keepers.lock().pins.get(&self.id).is_none_or(|pinned| pinned.lost)

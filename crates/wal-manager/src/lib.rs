@@ -62,18 +62,21 @@
 #[macro_use]
 mod seeded;
 
+mod archive;
 mod background;
 mod buffer;
 mod caps;
 mod checkpoint;
 mod clock;
 mod commit;
+mod copy;
 mod error;
 mod evidence;
 mod follow;
 mod gather;
 mod holds;
 mod housekeeping;
+mod image;
 mod inspect;
 mod keepers;
 mod kept;
@@ -84,9 +87,11 @@ mod pressure;
 mod read;
 mod record;
 mod recovery;
+mod repair;
 mod replay;
 mod report;
 mod reserve;
+mod restore;
 mod resume;
 mod retention;
 mod rotate;
@@ -108,9 +113,11 @@ pub use wal_io::fs::FsStorage;
 pub use wal_io::mem::MemStorage;
 pub use wal_io::sim::SimStorage;
 
+pub use archive::ArchiveLimits;
 pub use caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Cap, DISK_RETRY};
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
+pub use copy::{CopiedLog, CopyReport};
 pub use error::{Error, ErrorKind, Result};
 pub use follow::{DirectoryFollower, FollowFrom, Follower, FollowerStream, POLL_INTERVAL_DEFAULT};
 pub use holds::HoldInfo;
@@ -124,8 +131,10 @@ pub use options::{
 pub use pressure::Pressure;
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
+pub use repair::RepairReport;
 pub use replay::{FamilyList, Records, RecoveredRecord};
 pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
+pub use restore::RestorePoint;
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;
 pub use ticket::Ticket;

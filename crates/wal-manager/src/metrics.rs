@@ -70,6 +70,12 @@ pub const KEPT_BYTES: &str = "wal_kept_bytes";
 pub const KEPT_SINCE_SECONDS: &str = "wal_kept_since_seconds";
 /// Times that the engine was told of pressure.
 pub const PRESSURES: &str = "wal_pressures_total";
+/// Logs archived.
+pub const ARCHIVED_LOGS: &str = "wal_archived_logs_total";
+/// Attempts to archive that failed and will be made again; the logs stay until then.
+pub const ARCHIVE_FAILURES: &str = "wal_archive_failures_total";
+/// Archived logs removed because the archive was over its limits.
+pub const ARCHIVE_TRIMMED_LOGS: &str = "wal_archive_trimmed_logs_total";
 /// Highest sequence number accepted.
 pub const LAST_SEQ: &str = "wal_last_appended_seq";
 /// Index of the last durable record.
@@ -131,6 +137,9 @@ pub(crate) struct Metrics {
     /// For each kind, the bytes and the time.
     pub(crate) kept: [(KeeperKind, Gauge, Gauge); 5],
     pub(crate) pressures: Counter,
+    pub(crate) archived_logs: Counter,
+    pub(crate) archive_failures: Counter,
+    pub(crate) archive_trimmed_logs: Counter,
     pub(crate) last_seq: Gauge,
     pub(crate) durable_index: Gauge,
     pub(crate) checkpoint_failures: Counter,
@@ -263,6 +272,17 @@ impl Metrics {
                 (kind, bytes, since)
             }),
             pressures: counter(PRESSURES, Unit::Count, "Times that the engine was told of pressure."),
+            archived_logs: counter(ARCHIVED_LOGS, Unit::Count, "Logs archived."),
+            archive_failures: counter(
+                ARCHIVE_FAILURES,
+                Unit::Count,
+                "Attempts to archive that failed and will be made again; the logs stay until then.",
+            ),
+            archive_trimmed_logs: counter(
+                ARCHIVE_TRIMMED_LOGS,
+                Unit::Count,
+                "Archived logs removed because the archive was over its limits.",
+            ),
             last_seq: gauge(LAST_SEQ, Unit::Count, "Highest sequence number accepted (exact below 2^53)."),
             durable_index: gauge(
                 DURABLE_INDEX,

@@ -10,6 +10,7 @@ use wal_io::Storage;
 use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 
+use crate::archive::ArchiveLimits;
 use crate::background::Policies;
 use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits};
 use crate::clock::{Clock, SystemClock};
@@ -94,6 +95,7 @@ pub struct Options {
     cap_bytes: Option<u64>,
     cap_logs: Option<usize>,
     cap_wait: Duration,
+    archive: Option<(Place, ArchiveLimits)>,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +138,7 @@ impl Options {
                 interval: None,
                 bytes: SYNC_BYTES_DEFAULT,
                 idle: Some(IDLE_PROMISE_DEFAULT),
+                times: false,
             },
             config_fingerprint: 0,
             clock: Arc::new(SystemClock::default()),
@@ -149,6 +152,7 @@ impl Options {
             cap_bytes: None,
             cap_logs: None,
             cap_wait: Duration::ZERO,
+            archive: None,
         }
     }
 
@@ -304,6 +308,37 @@ impl Options {
         self
     }
 
+    /// Logs that nobody needs any more are archived in the directory `path` before they are deleted: linked if it is on the same file system, else
+    /// copied; read back there, and synced. The background does it, or [`Wal::mark_flushed`](crate::Wal::mark_flushed) where there is none; appends
+    /// never wait for it. Until a log is archived it is kept, whatever the reason. Beyond `limits` the oldest archived logs are
+    /// removed, with a warning. An archive belongs to one log, and is read like a log's directory, but not opened for writing. See
+    /// [`Wal::restore`](crate::Wal::restore).
+    pub fn archive(mut self, path: impl Into<PathBuf>, limits: ArchiveLimits) -> Self {
+        self.archive = Some((Place::Directory(path.into()), limits));
+        self
+    }
+
+    /// [`Options::archive`] on any storage.
+    pub fn archive_on(mut self, storage: Arc<dyn Storage>, limits: ArchiveLimits) -> Self {
+        self.archive = Some((Place::Storage(storage), limits));
+        self
+    }
+
+    /// Each record says when it was appended, by the [`Clock`] of [`Options::clock`], in eight bytes: so that a restore can go to a time. Default no.
+    pub fn record_times(mut self, times: bool) -> Self {
+        self.policies.times = times;
+        self
+    }
+
+    /// The archive's directory, which is created, and its limits.
+    pub(crate) fn archive_storage(&self) -> Result<Option<(Arc<dyn Storage>, ArchiveLimits)>> {
+        Ok(match &self.archive {
+            None => None,
+            Some((Place::Directory(path), limits)) => Some((Arc::new(FsStorage::create(path)?), *limits)),
+            Some((Place::Storage(storage), limits)) => Some((Arc::clone(storage), *limits)),
+        })
+    }
+
     pub(crate) fn files(&self, way: Way) -> Files {
         Files { way, recycle: self.recycle.unwrap_or(if way.fills() { RECYCLED_LOGS_DEFAULT } else { 0 }) }
     }
@@ -340,7 +375,7 @@ impl Options {
     /// end of the records.
     pub fn inspect(self) -> Result<Inspection> {
         self.check()?;
-        Inspection::open(self.readable()?, &self)
+        Inspection::open(self.storage_to_read()?, &self)
     }
 
     /// Follows a directory that somebody else writes, without the lock: like [`Options::inspect`] this takes nothing and changes nothing, and the
@@ -350,11 +385,11 @@ impl Options {
     /// The directory cannot be read, or is not a log's; or what `from` asks for was deleted: [`Error::Gap`].
     pub fn follow(self, from: FollowFrom) -> Result<DirectoryFollower> {
         self.check()?;
-        DirectoryFollower::open(self.readable()?, &self, from)
+        DirectoryFollower::open(self.storage_to_read()?, &self, from)
     }
 
     /// The directory as it is, for who creates nothing.
-    fn readable(&self) -> Result<Arc<dyn Storage>> {
+    pub(crate) fn storage_to_read(&self) -> Result<Arc<dyn Storage>> {
         Ok(match &self.place {
             Place::Directory(path) => Arc::new(FsStorage::open(path)?),
             Place::Storage(storage) => Arc::clone(storage),

@@ -20,6 +20,11 @@ impl<'a> Record<'a> {
         Self { kind, families: &[FamilyId::DEFAULT], first: None, count: 1, payload }
     }
 
+    /// A mark by name, to which a restore can go, with one sequence number, in family 0.
+    pub const fn mark(name: &'a str) -> Self {
+        Self::new(RecordKind::MARK, name.as_bytes())
+    }
+
     /// How many sequence numbers the record covers; the log assigns them.
     #[must_use]
     pub const fn count(mut self, count: u32) -> Self {

@@ -300,6 +300,15 @@ impl Inner {
         self.carry_out(deciding)
     }
 
+    /// The logs that the engine does not need any more, oldest first.
+    pub(crate) fn unneeded(&self) -> Vec<LogNumber> {
+        let Ok((_, frontier)) = self.check_open() else { return Vec::new() };
+        let flushed = self.checkpoint.content().flushed;
+        let old = self.retention.lock();
+        let unneeded = old.iter().take_while(|info| info.log < frontier && is_flushed(info, &flushed));
+        unneeded.map(|info| info.log).collect()
+    }
+
     /// Deletes the logs that nobody needs any more, if there are any.
     pub(crate) fn delete_unneeded(&self) -> Result<Deletion> {
         let deciding = self.decide_deletion()?;

@@ -10,6 +10,7 @@ use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
 use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
+use crate::archive::Archive;
 use crate::caps::Limits;
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) stuck: Stuck,
     pub(crate) keeper_warning: Option<Duration>,
     pub(crate) on_pressure: Option<OnPressure>,
+    pub(crate) archive: Option<Archive>,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -158,6 +160,7 @@ impl Wal {
         let clock = Arc::clone(&options.clock);
         let commit = Commit::new(state, limits, options.policies, clock, metrics.clone())?;
         let inner = Inner {
+            archive: Archive::open(&options, header.wal_id)?,
             storage,
             wal_id: header.wal_id,
             epoch: header.epoch,
@@ -182,7 +185,9 @@ impl Wal {
             lock: Mutex::new(Some(lock)),
         };
         inner.update_gauges();
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        inner.begin_to_archive();
+        Ok(Self { inner })
     }
 
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
@@ -226,6 +231,18 @@ impl Wal {
         Ok(Ticket::new(Arc::clone(&self.inner), appended))
     }
 
+    /// Appends a mark: a record of kind [`RecordKind::MARK`] to which a restore can go ([`RestorePoint::Mark`](crate::RestorePoint::Mark)). It takes one
+    /// sequence number, of family 0; see [`Record::mark`] to give it others. Replay hands it out like any record.
+    ///
+    /// # Errors
+    /// As for [`Wal::append`]; a name has at least one byte.
+    ///
+    /// # Durability
+    /// As for [`Wal::append`].
+    pub fn mark(&self, name: &str) -> Result<Appended> {
+        self.append(Record::mark(name))
+    }
+
     /// Makes everything that was accepted so far durable, whatever its level, and returns the frontier.
     ///
     /// # Errors
@@ -258,7 +275,7 @@ impl Wal {
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
     pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
-        self.inner.mark_flushed(&[(family, seq)])
+        self.inner.mark_flushed_and_archive(&[(family, seq)])
     }
 
     /// [`Wal::mark_flushed`] for several families in one step.
@@ -269,7 +286,7 @@ impl Wal {
     /// # Durability
     /// As for [`Wal::mark_flushed`].
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
-        self.inner.mark_flushed(marks)
+        self.inner.mark_flushed_and_archive(marks)
     }
 
     /// Records that nothing of `family` that was appended so far is needed any more, and deletes the logs that nobody needs any more. Replay skips
@@ -375,6 +392,9 @@ impl Wal {
         self.inner.commit.shut();
         self.inner.commit.background().stop(&self.inner.commit);
         self.inner.retention.wait_for_deletion();
+        if let Some(archive) = &self.inner.archive {
+            archive.close();
+        }
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed
     }
@@ -405,14 +425,17 @@ impl Drop for Inner {
 
 impl Inner {
     /// Does a piece of work that is off the commit path.
-    pub(crate) fn do_work(&self, work: Work) -> Result<()> {
+    pub(crate) fn do_work(self: &Arc<Self>, work: Work) -> Result<()> {
         match work {
             Work::Seal(closed) => {
                 let (log, next_index) = *closed;
                 self.seal(log, next_index);
                 Ok(())
             }
-            Work::Delete => self.delete_unneeded().map(drop),
+            Work::Delete => {
+                self.archive_unneeded();
+                self.delete_unneeded().map(drop)
+            }
             Work::Pressure => {
                 self.tell_pressure();
                 Ok(())

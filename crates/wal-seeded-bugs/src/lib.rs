@@ -238,6 +238,21 @@ bugs! {
     UnsealedReused "R6",
     /// A file that has another name too becomes another log.
     LinkedFileReused "R6",
+    // Copies, archives, restores.
+    /// A live copy goes beyond the frontier, as far as was written.
+    CopyBeyondFrontier "W5",
+    /// A live copy links logs that still wait for their seal.
+    UnsealedLinked "W5",
+    /// A copy without the lock does not look again once it has linked.
+    NoLookBehindLinks "RD1",
+    /// What is archived goes before the archive is synced.
+    ArchiveNotSynced "G12",
+    /// What is in the archive already is not read again before the original goes.
+    ArchiveBelieved "G12",
+    /// A repair trusts the new log of a recovery that died.
+    LeftoverTrusted "RC4",
+    /// A restore takes one record too many.
+    RestoreOnePast "V17",
     // Direct I/O.
     /// A direct sink keeps its first tail block for ever.
     DirectTailForgotten "S1",

@@ -4,12 +4,13 @@
 //! (`README.md` and `walctl help`); scripts rely on them, and on the exit codes in [`exit::Exit`].
 //!
 //! **Architecture invariant:** a reading verb goes through `Options::inspect` or `Options::follow` and nothing else: it takes no lock, creates
-//! nothing and changes nothing. Only `append`, `gc`, `bench` and `drill` write, each in the directory it was given; what `bench` made
-//! there is gone when it ends.
+//! nothing and changes nothing. Only `append`, `gc`, `repair`, `bench` and `drill` write, each in the directory it was given; what `bench` made
+//! there is gone when it ends. `copy` and `restore` make a new directory and only read the others.
 #![forbid(unsafe_code)]
 
 mod append;
 mod bench;
+mod copy;
 mod drill;
 mod dump;
 mod escape;
@@ -20,6 +21,8 @@ mod ls;
 mod out;
 mod progress;
 mod records;
+mod repair;
+mod restore;
 mod stat;
 mod tail;
 mod verify;
@@ -68,6 +71,9 @@ fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Stat(args) => stat::run(&args, cli.json),
         Verb::WhyKept(args) => why_kept::run(&args, cli.json),
         Verb::Gc(args) => gc::run(&args, cli.json),
+        Verb::Copy(args) => copy::run(&args, cli.json),
+        Verb::Restore(args) => restore::run(&args, cli.json),
+        Verb::Repair(args) => repair::run(&args, cli.json),
         Verb::Bench(args) => bench::run(&args, cli.json),
         Verb::Drill(args) => drill::run(&args, cli.json),
         Verb::DrillChild(args) => drill::run_child(&args),
@@ -100,6 +106,9 @@ enum Verb {
     Stat(stat::Args),
     WhyKept(why_kept::Args),
     Gc(gc::Args),
+    Copy(copy::Args),
+    Restore(restore::Args),
+    Repair(repair::Args),
     Bench(bench::Args),
     Drill(drill::Args),
     #[command(hide = true)]

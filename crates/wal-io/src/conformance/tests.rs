@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use super::{DURABLE_RULES, RULES, check_all, check_durable};
+use super::{DURABLE_RULES, LINK_RULES, RULES, check_all, check_durable, check_links};
 use crate::fs::FsStorage;
 use crate::mem::MemStorage;
 use crate::sim::{Fault, SimOptions, SimStorage};
@@ -55,6 +55,159 @@ fn i7_sim_conforms() {
         disk
     };
     assert_eq!(check_all(stumbling), []);
+}
+
+#[test]
+fn i7_links_conform() {
+    let outer = tempfile::tempdir().unwrap();
+    let number = Cell::new(0);
+    let directory = || {
+        number.set(number.get() + 1);
+        FsStorage::create(outer.path().join(number.get().to_string())).unwrap()
+    };
+    assert_eq!(check_links(|| (directory(), directory())), []);
+    let (from, to) = (directory(), directory());
+    from.create("a").unwrap();
+    to.link_from(&from, "a", "a").expect("real directories have links");
+    // A backend without links, and one directory to itself.
+    assert_eq!(check_links(|| (MemStorage::new(), MemStorage::new())), []);
+    let two = |options| {
+        let disk = SimStorage::with_options(options);
+        let other = disk.directory("other");
+        (disk, other)
+    };
+    for options in [SimOptions::default(), SimOptions::ext4()] {
+        assert_eq!(check_links(|| two(options)), []);
+        assert_eq!(
+            check_links(|| {
+                let (disk, other) = two(options);
+                (other, disk)
+            }),
+            []
+        );
+    }
+    assert_eq!(check_links(|| (SimStorage::new(), SimStorage::new())), []);
+    // Directories keep every other rule, too.
+    assert_eq!(check_all(|| SimStorage::new().directory("other")), []);
+}
+
+/// What is wrong with links.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum BadLink {
+    IsACopy,
+    NamesBothOnFailure,
+    Replaces,
+}
+
+/// Links that break a rule.
+#[derive(Debug)]
+struct Linking(SimStorage, BadLink);
+
+impl Storage for Linking {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, IoError> {
+        self.0.list()
+    }
+
+    fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.0.create_with(name, access)
+    }
+
+    fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.0.open_sink_with(name, access)
+    }
+
+    fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {
+        self.0.open_source(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
+        self.0.rename(from, to)
+    }
+
+    fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
+        match self.1 {
+            BadLink::IsACopy => {
+                let mut bytes = [0; 5];
+                from.open_source(name)?.read_at(0, &mut bytes)?;
+                self.0.create(to)?.write_at(0, &bytes)
+            }
+            BadLink::NamesBothOnFailure => {
+                self.0.create(to)?;
+                let error = io::ErrorKind::Unsupported.into();
+                Err(IoError::new(Operation::Link, to, error))
+            }
+            BadLink::Replaces => {
+                let _ = self.0.unlink(to);
+                self.0.link_from(from, name, to)
+            }
+        }
+    }
+
+    fn backend(&self) -> Option<&dyn std::any::Any> {
+        self.0.backend()
+    }
+
+    fn unlink(&self, name: &str) -> Result<(), IoError> {
+        self.0.unlink(name)
+    }
+
+    fn sync_dir(&self) -> Result<(), IoError> {
+        self.0.sync_dir()
+    }
+
+    fn sync_parents(&self) -> Result<(), IoError> {
+        self.0.sync_parents()
+    }
+
+    fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
+        self.0.lock(name)
+    }
+}
+
+#[test]
+fn i7_each_rule_of_links_notices_its_defect() {
+    let defects = [
+        (BadLink::NamesBothOnFailure, "a link is made or refused"),
+        (BadLink::IsACopy, "a linked file is one file"),
+        (BadLink::Replaces, "a link takes no name's place"),
+    ];
+    for (defect, rule) in defects {
+        let violations = check_links(|| {
+            let disk = SimStorage::new();
+            (Linking(disk.clone(), defect), Linking(disk.directory("other"), defect))
+        });
+        assert!(violations.iter().any(|one| one.rule == rule), "{defect:?} breaks only {violations:#?}");
+    }
+    assert_eq!(defects.len(), LINK_RULES.len(), "a rule without a defect");
+}
+
+/// A link survives a power cut once its directory was synced, and not before; the file has two names, whose fates are apart.
+#[test]
+fn i7_links_of_the_simulated_disk_are_durable_when_their_directory_is_synced() {
+    let disk = SimStorage::new();
+    let other = disk.directory("other");
+    let sink = disk.create("a").unwrap();
+    sink.write_at(0, b"bytes").unwrap();
+    sink.sync_all().unwrap();
+    disk.sync_dir().unwrap();
+    disk.sync_parents().unwrap();
+    other.link_from(&disk, "a", "b").unwrap();
+    disk.sync_dir().unwrap();
+    let lost = disk.fork().crash_all_lost();
+    assert_eq!((lost.file_names(), lost.directory("other").file_names()), (vec!["a".to_owned()], vec![]));
+    other.sync_dir().unwrap();
+    disk.unlink("a").unwrap();
+    let lost = disk.fork().crash_all_lost();
+    assert_eq!(lost.read_file("a").unwrap(), b"bytes");
+    assert_eq!(lost.directory("other").read_file("b").unwrap(), b"bytes");
+    disk.sync_dir().unwrap();
+    let after = disk.crash_all_lost();
+    assert_eq!(after.file_names(), Vec::<String>::new());
+    assert_eq!(after.directory("other").durable_files()["b"], b"bytes");
 }
 
 /// What is wrong with a backend.

@@ -11,7 +11,7 @@ use super::pending::{Fate, Pending};
 /// A file's number.
 pub(super) type Id = u64;
 
-/// The one directory of a disk.
+/// The names of a disk. Those of a directory beside the first one begin with that one's name and a slash, which no file name holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Directory {
     /// The names that an open or a listing sees.
@@ -39,8 +39,8 @@ impl NameChange {
                 names.insert(name.clone(), *id);
             }
             Self::Rename { to, id, .. } => {
-                // A file has one name here, so that a lost earlier rename cannot leave it two.
-                names.retain(|_, other| other != id);
+                // A file has one name in each directory, so that a lost earlier rename cannot leave it two.
+                names.retain(|name, other| other != id || directory_of(name) != directory_of(to));
                 names.insert(to.clone(), *id);
             }
             Self::Unlink { name, id } => {
@@ -60,6 +60,13 @@ impl NameChange {
         }
     }
 
+    fn name(&self) -> &str {
+        match self {
+            Self::Create { name, .. } | Self::Link { name, .. } | Self::Unlink { name, .. } => name,
+            Self::Rename { to, .. } => to,
+        }
+    }
+
     fn pending(&self) -> Pending {
         match self.clone() {
             Self::Create { name, .. } => Pending::Create { name },
@@ -68,6 +75,11 @@ impl NameChange {
             Self::Unlink { name, .. } => Pending::Unlink { name },
         }
     }
+}
+
+/// The directory that a name is in, with its slash; the first one's is empty.
+pub(super) fn directory_of(name: &str) -> &str {
+    name.rfind('/').and_then(|slash| name.get(..=slash)).unwrap_or_default()
 }
 
 impl Directory {
@@ -81,6 +93,17 @@ impl Directory {
     pub(super) fn settle(&mut self, fate: &mut dyn FnMut(u64) -> Fate) {
         for (sequence, change) in mem::take(&mut self.pending) {
             if fate(sequence) == Fate::Kept {
+                change.apply(&mut self.durable);
+            }
+        }
+    }
+
+    /// Makes the names of one directory durable, or loses them.
+    pub(super) fn settle_in(&mut self, directory: &str, fate: Fate) {
+        for (sequence, change) in mem::take(&mut self.pending) {
+            if directory_of(change.name()) != directory {
+                self.pending.push((sequence, change));
+            } else if fate == Fate::Kept {
                 change.apply(&mut self.durable);
             }
         }

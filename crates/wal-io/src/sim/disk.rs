@@ -16,7 +16,6 @@ use super::inode::{BLOCK, Inode, Medium, Route, Through};
 use super::pending::{Fate, Pending};
 use super::rng::Rng;
 use super::trace::{Failure, Recorder};
-use crate::names;
 use crate::storage::Access;
 
 /// Longer files are refused with EFBIG: they are in memory.
@@ -156,7 +155,6 @@ impl Disk {
     }
 
     pub(super) fn create(&mut self, name: &str) -> Result<Id, Failure> {
-        names::check(name)?;
         if self.find(name).is_some() {
             return Err(Failure::new("EEXIST", Errno::EXIST));
         }
@@ -168,12 +166,10 @@ impl Disk {
     }
 
     pub(super) fn open(&self, name: &str) -> Result<Id, Failure> {
-        names::check(name)?;
         self.find(name).ok_or_else(Failure::absent)
     }
 
     pub(super) fn lock(&mut self, name: &str) -> Result<Id, Failure> {
-        names::check(name)?;
         let id = match self.find(name) {
             Some(id) => id,
             None => self.create(name)?,
@@ -190,7 +186,6 @@ impl Disk {
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> Result<(), Failure> {
         let id = self.open(from)?;
-        names::check(to)?;
         if from == to {
             return Ok(());
         }
@@ -205,6 +200,22 @@ impl Disk {
             self.directory.change(sequence, NameChange::Rename { from, to, id });
         }
         Ok(())
+    }
+
+    /// A second name in another directory.
+    pub(super) fn link(&mut self, from: &str, to: &str) -> Result<(), Failure> {
+        let id = self.open(from)?;
+        if self.find(to).is_some() {
+            return Err(Failure::new("EEXIST", Errno::EXIST));
+        }
+        let sequence = self.next();
+        self.directory.change(sequence, NameChange::Link { name: to.to_owned(), id });
+        Ok(())
+    }
+
+    /// How many names lead to a file.
+    pub(super) fn links(&self, id: Id) -> u64 {
+        self.directory.seen.values().filter(|other| **other == id).count() as u64
     }
 
     /// Writes what there is space for; an error after a part, as the system does it.
@@ -267,8 +278,12 @@ impl Disk {
     fn longest(&self, id: Id) -> Result<usize, Failure> {
         let own = self.files.get(&id).ok_or_else(Failure::absent)?.cache.len();
         let Some(capacity) = self.capacity else { return Ok(LONGEST) };
-        let named = self.directory.seen.values().filter_map(|id| self.files.get(id));
-        let used = named.fold(0_u64, |sum, file| sum.saturating_add(file.cache.len() as u64));
+        // A file with two names takes its space once.
+        let named: BTreeSet<Id> = self.directory.seen.values().copied().collect();
+        let used = named
+            .iter()
+            .filter_map(|id| self.files.get(id))
+            .fold(0_u64, |sum, file| sum.saturating_add(file.cache.len() as u64));
         let free = usize::try_from(capacity.saturating_sub(used)).unwrap_or(LONGEST);
         Ok(own.saturating_add(free).min(LONGEST.max(own)))
     }
@@ -330,15 +345,24 @@ impl Disk {
         self.spoiler = spoiler;
     }
 
-    pub(super) fn sync_dir(&mut self) {
-        self.directory.settle(&mut |_| Fate::Kept);
+    pub(super) fn sync_dir(&mut self, directory: &str) {
+        if self.options.ordered_names {
+            // One journal.
+            return self.sync_names();
+        }
+        self.directory.settle_in(directory, Fate::Kept);
         self.forget_unreachable();
     }
 
-    pub(super) fn spoil_sync_dir(&mut self) {
+    pub(super) fn spoil_sync_dir(&mut self, directory: &str) {
         if self.options.lose_names {
-            self.directory.settle(&mut |_| Fate::Lost);
+            self.directory.settle_in(directory, Fate::Lost);
         }
+    }
+
+    fn sync_names(&mut self) {
+        self.directory.settle(&mut |_| Fate::Kept);
+        self.forget_unreachable();
     }
 
     /// Files that have no name, may not get one back, and are not open.
@@ -354,7 +378,7 @@ impl Disk {
 
     /// Puts a file there that is durable, name and all, and everything pending about names with it.
     pub(super) fn place(&mut self, name: &str, bytes: &[u8]) {
-        self.sync_dir();
+        self.sync_names();
         self.directory.published = true;
         let id = self.next();
         self.files.insert(id, Inode::at_rest(name, Image::from(bytes)));
@@ -366,7 +390,7 @@ impl Disk {
     /// Takes a file away durably.
     pub(super) fn take(&mut self, name: &str) -> bool {
         let there = self.directory.seen.remove(name).is_some();
-        self.sync_dir();
+        self.sync_names();
         self.directory.durable.remove(name);
         self.forget_unreachable();
         there

@@ -1,5 +1,6 @@
 //! The three traits on the simulated disk.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::Path;
@@ -11,7 +12,8 @@ use super::inode::{BLOCK, Route, SECTOR};
 use super::trace::{Failure, Kind, Line, Place};
 use super::{Disk, Gone, SimStorage};
 use crate::blocks::Blocks;
-use crate::{Access, Entry, EntryKind, IoError, Lock, Sink, Source, Storage};
+use crate::names;
+use crate::{Access, Entry, EntryKind, IoError, Lock, Operation, Sink, Source, Storage};
 
 /// What an operation is about.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +75,7 @@ impl SimStorage {
         act: impl FnOnce(&mut Disk, Option<Harm>, &mut Line) -> Result<T, Failure>,
     ) -> Result<T, IoError> {
         let failed = |line: &Line, error| {
-            let error = IoError::new(kind.operation(), self.path().join(&*line.name), error);
+            let error = IoError::new(kind.operation(), Path::new("sim").join(&*line.name), error);
             if let Subject::Range(_, _, offset, _) = subject { error.at(offset) } else { error }
         };
         let mut again = false;
@@ -115,8 +117,10 @@ impl SimStorage {
     }
 
     fn open(&self, name: &str, access: Access) -> Result<File, IoError> {
-        self.call(Kind::Open, Subject::Name(name, access), |disk| {
-            let id = disk.open(name)?;
+        let full = self.full(name);
+        self.call(Kind::Open, Subject::Name(&full, access), |disk| {
+            names::check(name)?;
+            let id = disk.open(&full)?;
             Ok(self.file(disk, id, access))
         })
     }
@@ -129,19 +133,21 @@ impl SimStorage {
 
 impl Storage for SimStorage {
     fn path(&self) -> &Path {
-        Path::new("sim")
+        &self.path
     }
 
     fn list(&self) -> Result<Vec<Entry>, IoError> {
         self.call(Kind::List, Subject::Directory, |disk| {
-            let names = disk.directory.seen.keys();
+            let names = disk.directory.seen.keys().filter_map(|name| self.own(name));
             Ok(names.map(|name| Entry { name: OsString::from(name), kind: EntryKind::File }).collect())
         })
     }
 
     fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
-        let file = self.call(Kind::Create, Subject::Name(name, access), |disk| {
-            let id = disk.create(name)?;
+        let full = self.full(name);
+        let file = self.call(Kind::Create, Subject::Name(&full, access), |disk| {
+            names::check(name)?;
+            let id = disk.create(&full)?;
             Ok(self.file(disk, id, access))
         })?;
         Ok(Arc::new(file))
@@ -156,22 +162,52 @@ impl Storage for SimStorage {
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<(), IoError> {
-        self.call(Kind::Rename, Subject::Two(from, to), |disk| disk.rename(from, to))
+        let (full_from, full_to) = (self.full(from), self.full(to));
+        self.call(Kind::Rename, Subject::Two(&full_from, &full_to), |disk| {
+            names::check(from)?;
+            disk.open(&full_from)?;
+            names::check(to)?;
+            disk.rename(&full_from, &full_to)
+        })
+    }
+
+    fn link_from(&self, from: &dyn Storage, name: &str, to: &str) -> Result<(), IoError> {
+        let other = from.backend().and_then(|backend| backend.downcast_ref::<Self>());
+        let linkable =
+            other.filter(|other| Arc::ptr_eq(&other.disk, &self.disk) && other.prefix != self.prefix);
+        let Some(other) = linkable else {
+            let unsupported = std::io::ErrorKind::Unsupported.into();
+            return Err(IoError::new(Operation::Link, self.path.join(to), unsupported));
+        };
+        let (full_from, full_to) = (other.full(name), self.full(to));
+        self.call(Kind::Link, Subject::Two(&full_from, &full_to), |disk| {
+            names::check(name)?;
+            names::check(to)?;
+            disk.link(&full_from, &full_to)
+        })
+    }
+
+    fn backend(&self) -> Option<&dyn Any> {
+        Some(self)
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
-        self.call(Kind::Unlink, Subject::Name(name, Access::Cached), |disk| disk.unlink(name))
+        let full = self.full(name);
+        self.call(Kind::Unlink, Subject::Name(&full, Access::Cached), |disk| {
+            names::check(name)?;
+            disk.unlink(&full)
+        })
     }
 
     fn sync_dir(&self) -> Result<(), IoError> {
         self.call_or_harm(Kind::SyncDir, Subject::Directory, |disk, harm, _| match harm {
             Some(Harm::Fail(failure, _)) => {
-                disk.spoil_sync_dir();
+                disk.spoil_sync_dir(&self.prefix);
                 Err(failure)
             }
             Some(Harm::Lose) => Ok(()),
             _ => {
-                disk.sync_dir();
+                disk.sync_dir(&self.prefix);
                 Ok(())
             }
         })
@@ -189,8 +225,10 @@ impl Storage for SimStorage {
     }
 
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
-        let file = self.call(Kind::Lock, Subject::Name(name, Access::Cached), |disk| {
-            let id = disk.lock(name)?;
+        let full = self.full(name);
+        let file = self.call(Kind::Lock, Subject::Name(&full, Access::Cached), |disk| {
+            names::check(name)?;
+            let id = disk.lock(&full)?;
             Ok(self.file(disk, id, Access::Cached))
         })?;
         Ok(Box::new(Locked(file)))
@@ -339,6 +377,11 @@ impl Sink for File {
         drop(blocks);
         self.write_at(offset, bytes)?;
         self.sync_data()
+    }
+
+    fn links(&self) -> Result<u64, IoError> {
+        // Not an operation of the trace: it only asks what the names say already.
+        Ok(self.storage.locked().links(self.id).max(1))
     }
 
     fn sync_data(&self) -> Result<(), IoError> {

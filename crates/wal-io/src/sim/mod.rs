@@ -75,7 +75,7 @@
 //! [journal]: https://docs.kernel.org/filesystems/ext4/journal.html
 //!
 //! # What is not modelled
-//! Directories inside the directory, links, names that are not UTF-8, permissions, reads that change what is durable, and
+//! Directories inside the directory, links inside of one directory, names that are not UTF-8, permissions, reads that change what is durable, and
 //! the kernel writing pages back before a sync (a crash may keep anything pending, so nothing is missed).
 
 mod directory;
@@ -94,8 +94,10 @@ mod words;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use directory::directory_of;
 use disk::{Disk, Hook};
 pub use fault::Fault;
 pub use pending::Pending;
@@ -108,6 +110,9 @@ use crate::IoError;
 #[derive(Clone)]
 pub struct SimStorage {
     disk: Arc<Mutex<Disk>>,
+    /// Before the names of this directory: its own and a slash; nothing for the first.
+    prefix: Arc<str>,
+    path: Arc<Path>,
 }
 
 /// How cruel the disk is.
@@ -239,7 +244,30 @@ impl SimStorage {
     }
 
     fn around(disk: Disk) -> Self {
-        Self { disk: Arc::new(Mutex::new(disk)) }
+        Self { disk: Arc::new(Mutex::new(disk)), prefix: "".into(), path: Path::new("sim").into() }
+    }
+
+    /// This directory of another disk.
+    fn of(&self, disk: Disk) -> Self {
+        Self { disk: Arc::new(Mutex::new(disk)), ..self.clone() }
+    }
+
+    /// Another directory of the same disk, beside the first one: empty, if this name was not asked for before. Files can be linked from one to the
+    /// other. Faults, capacity, trace and counts are the disk's, where its names begin with `name/`. It survives a power cut
+    /// wherever the first directory does.
+    pub fn directory(&self, name: &str) -> Self {
+        let disk = Arc::clone(&self.disk);
+        Self { disk, prefix: format!("{name}/").into(), path: Path::new("sim").join(name).into() }
+    }
+
+    /// A name as the disk knows it.
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// The name in this directory, if it is in it.
+    fn own<'a>(&self, name: &'a str) -> Option<&'a str> {
+        (directory_of(name) == &*self.prefix).then(|| name.get(self.prefix.len()..).unwrap_or_default())
     }
 
     fn locked(&self) -> MutexGuard<'_, Disk> {
@@ -294,20 +322,20 @@ impl SimStorage {
     fn cut(&self, fate: &mut dyn FnMut(u64) -> Fate) -> Self {
         let mut disk = self.locked();
         disk.dead = true;
-        Self::around(disk.after_power_cut(fate))
+        self.of(disk.after_power_cut(fate))
     }
 
     /// Ends the process, not the power: reads show what they showed, what was pending is pending, locks are free.
     pub fn process_crash(&self) -> Self {
         let mut disk = self.locked();
         disk.dead = true;
-        Self::around(disk.after_process_crash())
+        self.of(disk.after_process_crash())
     }
 
     /// A copy that lives on its own: what was pending is pending in both, and this disk goes on untouched. The copy has no
     /// handles, locks, faults, hook, trace or counts, as after [`SimStorage::process_crash`].
     pub fn fork(&self) -> Self {
-        Self::around(self.locked().after_process_crash())
+        self.of(self.locked().after_process_crash())
     }
 
     /// A hash over everything that decides what can become of the disk: what is durable, pending, seen and dropped by
@@ -391,7 +419,7 @@ impl SimStorage {
         self.locked().recorder.counts.clone()
     }
 
-    /// How many mutating operations there were, failed ones included: create, write, all syncs, rename, unlink,
+    /// How many mutating operations there were, failed ones included: create, write, all syncs, rename, link, unlink,
     /// preallocate, fill. A lock is not counted, even where it creates its file.
     pub fn mutations(&self) -> u64 {
         self.locked().recorder.mutations
@@ -408,35 +436,37 @@ impl SimStorage {
     /// What a reader would see.
     pub fn read_file(&self, name: &str) -> Option<Vec<u8>> {
         let disk = self.locked();
-        disk.files.get(&disk.find(name)?).map(|file| file.cache.to_vec())
+        disk.files.get(&disk.find(&self.full(name))?).map(|file| file.cache.to_vec())
     }
 
     /// The names that a listing would show, sorted.
     pub fn file_names(&self) -> Vec<String> {
-        self.locked().directory.seen.keys().cloned().collect()
+        self.locked().directory.seen.keys().filter_map(|name| self.own(name)).map(str::to_owned).collect()
     }
 
     /// What is certain to survive a power cut now: nothing, if the directory itself is not.
     pub fn durable_files(&self) -> BTreeMap<String, Vec<u8>> {
         let disk = self.locked();
         let names = disk.directory.durable.iter().filter(|_| disk.directory.published);
-        names.filter_map(|(name, id)| Some((name.clone(), disk.files.get(id)?.durable.to_vec()))).collect()
+        names
+            .filter_map(|(name, id)| Some((self.own(name)?.to_owned(), disk.files.get(id)?.durable.to_vec())))
+            .collect()
     }
 
     /// Puts a durable file there, name and all, instead of what was there; all names and the directory become durable.
     pub fn write_file(&self, name: &str, bytes: impl Into<Vec<u8>>) {
-        self.locked().place(name, &bytes.into());
+        self.locked().place(&self.full(name), &bytes.into());
     }
 
     /// Takes a file away durably; all other names become durable. False if it was not there.
     pub fn remove(&self, name: &str) -> bool {
-        self.locked().take(name)
+        self.locked().take(&self.full(name))
     }
 
     /// Changes what readers see of a file, and makes exactly that durable. False if there is no such file.
     pub fn corrupt(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut disk = self.locked();
-        let Some(id) = disk.find(name) else { return false };
+        let Some(id) = disk.find(&self.full(name)) else { return false };
         let Some(file) = disk.files.get_mut(&id) else { return false };
         file.corrupt(change);
         true

@@ -23,6 +23,7 @@ pub(super) enum Kind {
     SyncParents,
     Unlink,
     Rename,
+    Link,
     Preallocate,
     Fill,
     List,
@@ -31,7 +32,7 @@ pub(super) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Create,
         Self::Open,
         Self::Stat,
@@ -43,6 +44,7 @@ impl Kind {
         Self::SyncParents,
         Self::Unlink,
         Self::Rename,
+        Self::Link,
         Self::Preallocate,
         Self::Fill,
         Self::List,
@@ -63,6 +65,7 @@ impl Kind {
             Self::SyncParents => "syncparents",
             Self::Unlink => "unlink",
             Self::Rename => "rename",
+            Self::Link => "link",
             Self::Preallocate => "preallocate",
             Self::Fill => "fill",
             Self::List => "list",
@@ -88,6 +91,7 @@ impl Kind {
             Self::SyncDir | Self::SyncParents => Operation::SyncDirectory,
             Self::Unlink => Operation::Unlink,
             Self::Rename => Operation::Rename,
+            Self::Link => Operation::Link,
             Self::Preallocate => Operation::Preallocate,
             Self::Fill => Operation::Fill,
             Self::List => Operation::List,

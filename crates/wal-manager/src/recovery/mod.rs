@@ -27,7 +27,7 @@ use wal_io::{Lock, Storage};
 
 pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
 pub(crate) use decide::{Plan, decide, decide_unread};
-pub(crate) use survey::{Listing, Walked, list, read_first, read_header};
+pub(crate) use survey::{Listing, Walked, list, open_log, read_first, read_header};
 
 use crate::caps::full_at_open;
 use crate::checkpoint::{self, CheckpointFile, Loaded};
@@ -298,7 +298,7 @@ fn choose_way(
 }
 
 /// Takes the lock, before anything else is touched.
-fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
+pub(crate) fn take_lock(storage: &dyn Storage) -> Result<Box<dyn Lock>> {
     storage.lock(names::LOCK).map_err(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => Error::Locked { path: storage.path().join(names::LOCK) },
         _ => error.into(),

@@ -9,6 +9,7 @@
 
 mod append;
 mod bench;
+mod copies;
 mod drill;
 mod gc;
 mod reading;
