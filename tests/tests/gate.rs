@@ -51,7 +51,7 @@ const LAYERS: &[Layer] = &[
     Layer { environment: &[("PROPTEST_CASES", "1000")], ..layer("model", &["model"]) },
     layer("traces", &["op_traces"]),
     Layer { filter: "t7", environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
-    layer("format", &["format", "format_decoders", "format_golden", "format_hostile"]),
+    layer("format", &["flipped_bits", "format", "format_decoders", "format_golden", "format_hostile"]),
     Layer { package: "wal-io", filter: "sim", ..layer("storage", &["wal_io"]) },
     layer("recovery", &["recovery", "replay", "faults_disk", "mended"]),
     layer(
@@ -145,6 +145,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
     (
         "format",
         &[
+            Bug::FlipNamedOneOff,
             Bug::LengthNotCovered,
             Bug::TypeNotCovered,
             Bug::OffsetNotCovered,

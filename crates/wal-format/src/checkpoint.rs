@@ -24,7 +24,7 @@ pub const FAMILIES_MAX: usize = 4096;
 /// First bytes of a slot, behind checksum and length.
 pub const MAGIC: [u8; 8] = *b"\x89WALCK\x1a\n";
 
-const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
+pub(crate) const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
 const FAMILY_BYTES: usize = 4 + 8;
 const _: () = assert!(FIXED_BYTES + FAMILIES_MAX * FAMILY_BYTES <= SLOT_BYTES, "a full slot fits");
 
@@ -58,7 +58,7 @@ impl Slot {
         }
     }
 
-    fn checksum(self, bytes: &[u8]) -> u32 {
+    pub(crate) fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(match self {
             Self::A => b"slot A",

@@ -91,7 +91,7 @@ mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd};
 pub use wal_format::{
-    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op,
+    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, FlippedBit, Index, KindError, LogNumber, Op,
     PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
 };
 pub use wal_io as io;
@@ -111,7 +111,7 @@ pub use options::{
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
 pub use replay::{FamilyList, Records, RecoveredRecord};
-pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
+pub use report::{BadSlot, Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;
 pub use ticket::Ticket;

@@ -220,6 +220,9 @@ bugs! {
     DirectPaddingLeft "i7",
     /// A synchronous direct write counts for those before it.
     DirectSyncsOneWrite "PR1",
+    // Diagnosis of damage.
+    /// A flipped bit is named one off.
+    FlipNamedOneOff "V18",
 }
 
 impl Bug {
