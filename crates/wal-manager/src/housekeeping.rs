@@ -1,4 +1,4 @@
-//! What is done off the commit path: the next log is made ahead, and a log that was closed gets its seal.
+//! What is done off the commit path: the next log is made ahead, a log that was closed gets its seal, and logs that a reader let go are deleted.
 //!
 //! One thread for each open log, started with the first piece of work. Where there is none ([`Options::background`](crate::Options::background)),
 //! or where it could not be started, seals are written by the rotation, and the next log is made by
@@ -34,6 +34,8 @@ struct List {
     worker: Worker,
     /// The next log is wanted.
     prepare: bool,
+    /// There may be logs that nobody needs any more.
+    delete: bool,
     seals: VecDeque<Closed>,
 }
 
@@ -51,7 +53,7 @@ impl Housekeeper {
     pub(crate) fn new(background: bool) -> Self {
         let worker = if background { Worker::Wanted } else { Worker::None };
         Self {
-            list: Mutex::new(List { worker, prepare: false, seals: VecDeque::new() }),
+            list: Mutex::new(List { worker, prepare: false, delete: false, seals: VecDeque::new() }),
             changed: Condvar::new(),
         }
     }
@@ -65,6 +67,13 @@ impl Housekeeper {
     pub(crate) fn prepare(&self, inner: &Arc<Inner>) {
         let mut list = self.lock();
         list.prepare = true;
+        self.begin(&mut list, inner);
+    }
+
+    /// Asks for the deletion of what nobody needs any more.
+    pub(crate) fn delete(&self, inner: &Arc<Inner>) {
+        let mut list = self.lock();
+        list.delete = true;
         self.begin(&mut list, inner);
     }
 
@@ -126,6 +135,10 @@ impl List {
         if let Some(closed) = self.seals.pop_front() {
             return Some(Work::Seal(closed));
         }
+        // Then what can be used again.
+        if std::mem::take(&mut self.delete) {
+            return Some(Work::Delete);
+        }
         std::mem::take(&mut self.prepare).then_some(Work::Prepare)
     }
 }
@@ -133,6 +146,7 @@ impl List {
 /// A piece of work.
 pub(crate) enum Work {
     Seal(Closed),
+    Delete,
     Prepare,
 }
 

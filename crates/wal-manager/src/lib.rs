@@ -71,6 +71,7 @@ mod evidence;
 mod gather;
 mod housekeeping;
 mod inspect;
+mod keepers;
 pub mod metrics;
 mod names;
 mod options;
@@ -104,6 +105,7 @@ pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::Inspection;
+pub use keepers::KeeperKind;
 pub use options::{
     IDLE_PROMISE_DEFAULT, LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_MIN, Options, Progress,
     RECYCLED_LOGS_DEFAULT, SYNC_BYTES_DEFAULT, SYNC_BYTES_MAX, SYNC_BYTES_MIN,

@@ -44,6 +44,8 @@ pub const LIVE_BYTES: &str = "wal_live_bytes";
 pub const DELETED_LOGS: &str = "wal_deleted_logs_total";
 /// Unlinks that failed and will be tried again.
 pub const DELETE_FAILURES: &str = "wal_delete_failures_total";
+/// Holds, followers and other keepers of logs that went over their budget and were dropped.
+pub const DROPPED_KEEPERS: &str = "wal_dropped_keepers_total";
 /// Highest sequence number accepted.
 pub const LAST_SEQ: &str = "wal_last_appended_seq";
 /// Index of the last durable record.
@@ -95,6 +97,7 @@ pub(crate) struct Metrics {
     pub(crate) live_bytes: Gauge,
     pub(crate) deleted_logs: Counter,
     pub(crate) delete_failures: Counter,
+    pub(crate) dropped_keepers: Counter,
     pub(crate) last_seq: Gauge,
     pub(crate) durable_index: Gauge,
     pub(crate) checkpoint_failures: Counter,
@@ -171,6 +174,11 @@ impl Metrics {
                 DELETE_FAILURES,
                 Unit::Count,
                 "Unlinks that failed and are tried again.",
+            ),
+            dropped_keepers: counter(
+                DROPPED_KEEPERS,
+                Unit::Count,
+                "Keepers of logs that went over their budget and were dropped.",
             ),
             last_seq: gauge(LAST_SEQ, Unit::Count, "Highest sequence number accepted (exact below 2^53)."),
             durable_index: gauge(

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, info_span, warn};
-use wal_format::checkpoint::FAMILIES_MAX;
+use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX};
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 use wal_io::Storage;
 
@@ -192,6 +192,23 @@ impl Retention {
     }
 }
 
+/// The marks of the families.
+type Flushed = BTreeMap<FamilyId, SeqNum>;
+
+/// What a look at the keepers gave.
+struct Released {
+    /// How many logs may go, oldest first.
+    gone: usize,
+    /// The lowest number that is left.
+    lowest: LogNumber,
+}
+
+/// Whether every family in a log is flushed as far as the log goes.
+fn is_flushed(info: &LogInfo, flushed: &Flushed) -> bool {
+    info.families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+        || seeded_bug!(DeletesUnflushed) && info.families.keys().any(|family| flushed.contains_key(family))
+}
+
 impl Inner {
     /// Records that families are flushed, durably, and deletes the logs that nobody needs any more.
     pub(crate) fn mark_flushed(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
@@ -212,23 +229,41 @@ impl Inner {
                 _ => {}
             }
         }
-        // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
-        let is_flushed = |info: &LogInfo| {
-            info.families
-                .iter()
-                .all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
-                || seeded_bug!(DeletesUnflushed)
-                    && info.families.keys().any(|family| flushed.contains_key(family))
-        };
-        let (gone, lowest) = {
-            let old = self.retention.lock();
-            let gone = old
-                .iter()
-                .take_while(|info| (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info))
-                .count();
-            // All behind the active log may go, and then the frontier lies in that one.
-            (gone, old.get(gone).map_or(frontier, |info| info.log))
-        };
+        self.delete(&mut unlinks, frontier, &flushed, |content| content.flushed.extend(marks.iter().copied()))
+    }
+
+    /// Deletes the logs that nobody needs any more, if there are any.
+    pub(crate) fn delete_unneeded(&self) -> Result<Deletion> {
+        let mut unlinks = self.retention.deletion();
+        let (_, frontier) = self.check_open()?;
+        let flushed = self.checkpoint.content().flushed;
+        if unlinks.queue.is_empty() && self.releasable(frontier, &flushed).gone == 0 {
+            return Ok(Deletion::default());
+        }
+        self.delete(&mut unlinks, frontier, &flushed, |_| ())
+    }
+
+    /// Asks for [`Inner::delete_unneeded`] if there is something to delete: the caller is not one to wait for a disk.
+    pub(crate) fn delete_later(self: &Arc<Self>) {
+        let Ok((_, frontier)) = self.check_open() else { return };
+        let flushed = self.checkpoint.content().flushed;
+        let old = self.retention.lock();
+        let any = old.front().is_some_and(|info| info.log < frontier && is_flushed(info, &flushed));
+        drop(old);
+        if any {
+            self.housekeeper.delete(self);
+        }
+    }
+
+    /// Decides what goes, writes CHECKPOINT with `change`, and deletes.
+    fn delete(
+        &self,
+        unlinks: &mut Unlinks,
+        frontier: LogNumber,
+        flushed: &Flushed,
+        change: impl FnOnce(&mut Checkpoint),
+    ) -> Result<Deletion> {
+        let Released { gone, lowest } = self.releasable(frontier, flushed);
         if seeded_bug!(UnlinkBeforeFloor) {
             for info in self.retention.lock().iter().take(gone) {
                 self.storage.unlink(&names::log_name(info.log))?;
@@ -237,7 +272,7 @@ impl Inner {
         // ORDER: CK3. Both slots know the new floor before a file goes: a file that comes back after a crash is below it, and a log
         // that is gone is not missing.
         self.update_checkpoint(|content| {
-            content.flushed.extend(marks.iter().copied());
+            change(content);
             content.lowest = if gone == 0 { content.lowest } else { lowest };
         })?;
         // Rotations only append, so what was counted is still in front.
@@ -248,10 +283,30 @@ impl Inner {
             // INVARIANT: R6. A log that still waits for its seal is written to.
             reusable: info.state == LogState::Sealed || seeded_bug!(UnsealedReused),
         }));
-        let deletion = self.unlink(&mut unlinks);
-        drop(unlinks);
+        let deletion = self.unlink(unlinks);
         self.update_gauges();
         Ok(deletion)
+    }
+
+    /// Which logs may go. From then on no pin can keep them; pins over their budget are dropped.
+    fn releasable(&self, frontier: LogNumber, flushed: &Flushed) -> Released {
+        let old = self.retention.lock();
+        // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
+        let unneeded: Vec<&LogInfo> = old
+            .iter()
+            .take_while(|info| {
+                (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info, flushed)
+            })
+            .collect();
+        let mut pins = self.keepers.lock();
+        let (gone, dropped) = pins.release(&unneeded);
+        // All behind the active log may go, and then the frontier lies in that one.
+        let lowest = old.get(gone).map_or(frontier, |info| info.log);
+        if gone > 0 {
+            pins.raise_floor(lowest);
+        }
+        self.metrics.dropped_keepers.increment(dropped);
+        Released { gone, lowest }
     }
 
     /// Removes what is not needed, oldest first. A failure stops it there, so that what is left stays without a gap (G5), and is no failure of

@@ -149,6 +149,7 @@ impl Inner {
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
         }
+        self.delete_later();
         self.update_gauges();
         Ok(sealed)
     }
@@ -302,8 +303,10 @@ impl Inner {
 
     /// Seals the active log for good and records the clean end (PR5).
     pub(crate) fn close(&self) -> Result<()> {
-        while let Some(Work::Seal((log, next_index))) = self.housekeeper.take() {
-            self.seal(log, next_index);
+        while let Some(work) = self.housekeeper.take() {
+            if let Work::Seal((log, next_index)) = work {
+                self.seal(log, next_index);
+            }
         }
         self.retention.unlink_spares(&*self.storage);
         let _rotation = self.rotation.lock();

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
 use crate::error::Result;
 use crate::housekeeping::{Housekeeper, Work};
+use crate::keepers::Keepers;
 use crate::metrics::Metrics;
 use crate::options::{Files, Options};
 use crate::record::{Appended, Durability, Position, Record};
@@ -50,6 +51,7 @@ pub(crate) struct Inner {
     pub(crate) commit: Arc<Commit>,
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
+    pub(crate) keepers: Arc<Keepers>,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -105,6 +107,12 @@ impl Wal {
         Options::on_storage(storage)
     }
 
+    /// What the log shares with its readers and tickets.
+    #[allow(dead_code, reason = "followers, copies and archives take it")]
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     /// # Errors
     /// There is no thread for what the options ask for.
     pub(crate) fn start(parts: Parts) -> Result<Self> {
@@ -142,6 +150,7 @@ impl Wal {
             clock: options.clock,
             metrics,
             commit,
+            keepers: Arc::new(Keepers::new(checkpoint.content().lowest)),
             checkpoint,
             retention,
             rotation: Rotation::default(),
@@ -290,16 +299,18 @@ impl Wal {
         self.inner.logs()
     }
 
-    /// Does now, in this thread, what the background would do: makes the next log ahead, so that the next rotation finds it ready. For logs that
-    /// were opened without a background ([`Options::background`]); call it when there is time.
+    /// Does now, in this thread, what the background would do: makes the next log ahead, so that the next rotation finds it ready, and deletes logs
+    /// whose last keeper has gone meanwhile. For logs that were opened without a background ([`Options::background`]); call it when there is
+    /// time.
     ///
     /// # Errors
-    /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again.
+    /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again. Or CHECKPOINT could not be written, and
+    /// nothing was deleted, as for [`Wal::mark_flushed`].
     pub fn housekeep(&self) -> Result<()> {
         while let Some(work) = self.inner.housekeeper.take() {
             self.inner.do_work(work)?;
         }
-        self.inner.prepare_ahead()
+        self.inner.do_work(Work::Prepare)
     }
 
     /// Makes everything durable, seals the log and records the clean end; the lock is free when this returns, also after a failure.
@@ -354,7 +365,12 @@ impl Inner {
                 self.seal(log, next_index);
                 Ok(())
             }
-            Work::Prepare => self.prepare_ahead(),
+            Work::Delete => self.delete_unneeded().map(drop),
+            Work::Prepare => {
+                self.prepare_ahead()?;
+                // By now the log before the active one may have lost its last keeper, which was that everything durable ended there.
+                self.delete_unneeded().map(drop)
+            }
         }
     }
 

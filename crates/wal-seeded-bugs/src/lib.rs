@@ -120,6 +120,8 @@ bugs! {
     DeletesFrontier "CK7",
     /// One flushed family is enough to delete a log.
     DeletesUnflushed "G8",
+    /// A pin keeps no log.
+    PinIgnored "G10",
     // CHECKPOINT.
     /// Both slots are written before either is synced.
     SlotsWithoutSyncBetween "CK1",
