@@ -57,6 +57,7 @@ const LAYERS: &[Layer] = &[
     layer(
         "life cycle",
         &[
+            "duplicates",
             "lifecycle_append",
             "lifecycle_deletion",
             "lifecycle_files",
@@ -161,6 +162,11 @@ const ANSWERS: &[(&str, &[Bug])] = &[
     (
         "life cycle",
         &[
+            Bug::WindowForgetsAtRotation,
+            Bug::WindowNotRebuilt,
+            Bug::WindowKeepsNoLogs,
+            Bug::DuplicateDoesNotWait,
+            Bug::FailureFreesKeys,
             Bug::SequenceNotChecked,
             Bug::PreparedAheadTooEarly,
             Bug::ReusedNotWiped,

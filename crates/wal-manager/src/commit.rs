@@ -26,6 +26,7 @@ use wal_io::{IoError, Sink};
 
 use crate::background::{Background, Policies};
 use crate::clock::Clock;
+use crate::duplicates::{Key, Window};
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::housekeeping::PREPARE_PART;
@@ -64,6 +65,8 @@ pub(crate) struct Commit {
     written: AtomicU64,
     rounds: [Round; 2],
     log_bytes: u64,
+    /// In which repeated appends are recognised.
+    window: Option<Window>,
     /// The active log is far enough for the next one to be made.
     next_wanted: AtomicBool,
     policies: Policies,
@@ -113,6 +116,7 @@ impl Commit {
     pub(crate) fn new(
         state: State,
         log_bytes: u64,
+        window: Option<Window>,
         policies: Policies,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
@@ -125,6 +129,7 @@ impl Commit {
             written: AtomicU64::new(written),
             rounds: Default::default(),
             log_bytes,
+            window,
             next_wanted: AtomicBool::new(false),
             policies,
             background: Background::default(),
@@ -140,6 +145,10 @@ impl Commit {
 
     pub(crate) fn policies(&self) -> Policies {
         self.policies
+    }
+
+    pub(crate) fn window(&self) -> Option<Window> {
+        self.window
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -228,6 +237,7 @@ impl Commit {
     /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
     pub(crate) fn accept(&self, record: &Record<'_>) -> Result<Accepted> {
         check_record(record)?;
+        let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
         loop {
             state.check()?;
@@ -246,6 +256,13 @@ impl Commit {
                 break;
             }
         }
+        if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
+            && let Some(original) = duplicates.find(key, state.next_index)
+        {
+            drop(state);
+            self.metrics.duplicates.increment(1);
+            return Ok(Accepted::Record(original));
+        }
         let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
         if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
             return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
@@ -253,7 +270,11 @@ impl Commit {
         let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
         let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
-        let head = Head::new(record.kind, state.next_index, seqs);
+        let mut head = Head::new(record.kind, state.next_index, seqs);
+        if let Some(key) = key {
+            head.duplicate_key = Some(key.key.to_le_bytes());
+            head.time_micros = key.time_micros;
+        }
         if state.active.records > 0 {
             if state.better_is_ready {
                 return Ok(Accepted::LogFull(state.active.log));
@@ -270,6 +291,9 @@ impl Commit {
             }
         }
         let appended = state.encode(&head, record.families, record.payload);
+        if let (Some(duplicates), Some(key)) = (&mut state.duplicates, key) {
+            duplicates.insert(key, appended);
+        }
         state.next_index = next_index;
         state.seq_floor = next_floor;
         let ring = mem::take(&mut state.parked);
@@ -614,6 +638,11 @@ impl Commit {
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
         if !seeded_bug!(FailureNotSticky) {
             state.failed.get_or_insert_with(|| cause.clone());
+        }
+        if seeded_bug!(FailureFreesKeys)
+            && let Some(duplicates) = &mut state.duplicates
+        {
+            duplicates.clear();
         }
         self.wake_everybody();
         // Last: a recorder or a subscriber that panics must not keep it from the others (S8).

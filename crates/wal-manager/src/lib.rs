@@ -66,6 +66,7 @@ mod background;
 mod checkpoint;
 mod clock;
 mod commit;
+mod duplicates;
 mod error;
 mod evidence;
 mod gather;
@@ -103,6 +104,7 @@ pub use wal_io::sim::SimStorage;
 
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
+pub use duplicates::{WINDOW_COUNT_MAX, WINDOW_RECORD_BYTES, Window};
 pub use error::{Error, ErrorKind, Result};
 pub use inspect::Inspection;
 pub use keepers::KeeperKind;

@@ -84,6 +84,8 @@ pub struct RecoveredRecord {
     pub proven: bool,
     /// When it was appended, in microseconds since 1970, if that was recorded.
     pub time_micros: Option<u64>,
+    /// The key that it was appended with, or the hash of its content: see [`Record::key`](crate::Record::key).
+    pub key: Option<u128>,
 }
 
 impl RecoveredRecord {
@@ -181,6 +183,7 @@ impl Records {
             payload: self.reading.payload(),
             proven: head.index < self.proven_below,
             time_micros: head.time_micros,
+            key: head.duplicate_key.map(u128::from_le_bytes),
         }
     }
 }

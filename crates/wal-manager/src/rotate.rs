@@ -149,6 +149,7 @@ impl Inner {
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
         }
+        self.release_window();
         self.delete_later();
         self.update_gauges();
         Ok(sealed)

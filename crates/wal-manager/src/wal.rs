@@ -12,12 +12,14 @@ use wal_io::{Lock, Storage};
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::{Accepted, Commit};
+use crate::duplicates::{Duplicates, WindowPin};
 use crate::error::Result;
 use crate::housekeeping::{Housekeeper, Work};
 use crate::keepers::Keepers;
 use crate::metrics::Metrics;
 use crate::options::{Files, Options};
 use crate::record::{Appended, Durability, Position, Record};
+use crate::recovery::stream::Part;
 use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
 use crate::rotate::{Rotation, SealedLog};
@@ -52,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) keepers: Arc<Keepers>,
+    pub(crate) window_pin: WindowPin,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -76,6 +79,8 @@ pub(crate) struct Parts {
     next_index: Index,
     seq_floor: SeqNum,
     retention: Retention,
+    /// The live logs, oldest first.
+    read: Vec<Part>,
 }
 
 impl Parts {
@@ -88,10 +93,22 @@ impl Parts {
         checkpoint: CheckpointFile,
         committed: Committed,
     ) -> Self {
-        let Committed { new_log, old_logs, next_index, seq_floor, unlink_later, .. } = committed;
+        let Committed { new_log, old_logs, read, next_index, seq_floor, unlink_later, .. } = committed;
         let retention = Retention::new(old_logs, unlink_later);
         let (files, options) = (options.files(way), options.clone());
-        Self { storage, options, files, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
+        Self {
+            storage,
+            options,
+            files,
+            metrics,
+            lock,
+            checkpoint,
+            new_log,
+            next_index,
+            seq_floor,
+            retention,
+            read,
+        }
     }
 }
 
@@ -127,6 +144,7 @@ impl Wal {
             next_index,
             seq_floor,
             retention,
+            read,
         } = parts;
         let header = new_log.header;
         // The header says that everything before its first record is durable; the records in the new log wait for a promise (RC5).
@@ -139,9 +157,12 @@ impl Wal {
             seqs: new_log.seqs,
             families: new_log.families,
         };
-        let state = State::new(active, next_index, seq_floor, promised);
+        let mut state = State::new(active, next_index, seq_floor, promised);
+        let window = options.window;
+        state.duplicates =
+            window.map(|window| Duplicates::recovered(window, &read, next_index)).transpose()?;
         let clock = Arc::clone(&options.clock);
-        let commit = Commit::new(state, options.log_bytes, options.policies, clock, metrics.clone())?;
+        let commit = Commit::new(state, options.log_bytes, window, options.policies, clock, metrics.clone())?;
         let inner = Inner {
             storage,
             wal_id: header.wal_id,
@@ -151,6 +172,7 @@ impl Wal {
             metrics,
             commit,
             keepers: Arc::new(Keepers::new(checkpoint.content().lowest)),
+            window_pin: WindowPin::default(),
             checkpoint,
             retention,
             rotation: Rotation::default(),
@@ -162,7 +184,9 @@ impl Wal {
             lock: Mutex::new(Some(lock)),
         };
         inner.update_gauges();
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        inner.release_window();
+        Ok(Self { inner })
     }
 
     /// Appends a record and waits for the level of [`Options::durability`] (`Synced` unless you chose another).
@@ -189,7 +213,9 @@ impl Wal {
     /// As `durability` says.
     pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
         let appended = self.inner.accept(&record.into())?;
-        self.inner.commit.wait_for(appended.index, durability)?;
+        if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
+            self.inner.commit.wait_for(appended.index, durability)?;
+        }
         Ok(appended)
     }
 
@@ -235,7 +261,7 @@ impl Wal {
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
     pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
-        self.inner.mark_flushed(&[(family, seq)])
+        self.mark_flushed_all(&[(family, seq)])
     }
 
     /// [`Wal::mark_flushed`] for several families in one step.
@@ -246,6 +272,7 @@ impl Wal {
     /// # Durability
     /// As for [`Wal::mark_flushed`].
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        self.inner.release_window();
         self.inner.mark_flushed(marks)
     }
 

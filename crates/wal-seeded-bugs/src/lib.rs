@@ -222,6 +222,17 @@ bugs! {
     DirectPaddingLeft "i7",
     /// A synchronous direct write counts for those before it.
     DirectSyncsOneWrite "PR1",
+    // Duplicates.
+    /// The window for duplicates is empty after a rotation.
+    WindowForgetsAtRotation "A11",
+    /// The window for duplicates is empty after a recovery.
+    WindowNotRebuilt "A11",
+    /// Logs that the window for duplicates needs are deleted.
+    WindowKeepsNoLogs "A11",
+    /// A duplicate is acknowledged before its original is durable.
+    DuplicateDoesNotWait "A11",
+    /// A failure frees the keys of records that a resume writes again.
+    FailureFreesKeys "A11, RS1",
     // Diagnosis of damage.
     /// A flipped bit is named one off.
     FlipNamedOneOff "V18",
