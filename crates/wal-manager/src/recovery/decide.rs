@@ -64,6 +64,7 @@ pub(crate) fn decide(
     meter: &Meter,
 ) -> Result<Plan> {
     let plan = decide_by(storage, checkpoint, listing, Survey::Read(meter))?;
+    meter.finish();
     Ok(plan.unwrap_or_default())
 }
 
