@@ -51,12 +51,13 @@ const LAYERS: &[Layer] = &[
     Layer { environment: &[("PROPTEST_CASES", "1000")], ..layer("model", &["model"]) },
     layer("traces", &["op_traces"]),
     Layer { filter: "t7", environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
-    layer("format", &["format", "format_decoders", "format_golden", "format_hostile"]),
+    layer("format", &["flipped_bits", "format", "format_decoders", "format_golden", "format_hostile"]),
     Layer { package: "wal-io", filter: "sim", ..layer("storage", &["wal_io"]) },
     layer("recovery", &["recovery", "replay", "faults_disk", "mended"]),
     layer(
         "life cycle",
         &[
+            "duplicates",
             "full",
             "lifecycle_append",
             "lifecycle_deletion",
@@ -150,6 +151,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
     (
         "format",
         &[
+            Bug::FlipNamedOneOff,
             Bug::LengthNotCovered,
             Bug::TypeNotCovered,
             Bug::OffsetNotCovered,
@@ -166,6 +168,11 @@ const ANSWERS: &[(&str, &[Bug])] = &[
     (
         "life cycle",
         &[
+            Bug::WindowForgetsAtRotation,
+            Bug::WindowNotRebuilt,
+            Bug::WindowKeepsNoLogs,
+            Bug::DuplicateDoesNotWait,
+            Bug::FailureFreesKeys,
             Bug::SequenceNotChecked,
             Bug::PreparedAheadTooEarly,
             Bug::ReusedNotWiped,

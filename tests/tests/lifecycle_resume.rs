@@ -286,5 +286,5 @@ fn next_of(wal: &Wal, told: &Told) -> wal_manager::Appended {
     let (last, (seq, _)) = told.accepted.last_key_value().unwrap();
     let index = wal_manager::Index::new(last + 1);
     let seqs = wal_manager::SeqRange::new(wal_manager::SeqNum::new(seq.get() + 1), 1).unwrap();
-    wal_manager::Appended { index, seqs, position: wal.durable() }
+    wal_manager::Appended { index, seqs, position: wal.durable(), duplicate: false }
 }

@@ -164,6 +164,26 @@ fn v20_progress_only_grows_and_ends_at_the_total() {
     }
 }
 
+/// A log that was made ahead, or that no link leads to, is looked at and not read.
+#[test]
+fn v20_progress_ends_at_the_total_though_not_every_file_is_read() {
+    for closed in [true, false] {
+        let mut files = written(3, 1000, 1000, closed).files();
+        files.insert("000009.wal".to_owned(), vec![0; 5 << 20]);
+        let seen: Arc<Mutex<Vec<Progress>>> = Arc::default();
+        let note = Arc::clone(&seen);
+        let storage = MemStorage::from_files(files);
+        let inspection =
+            options(&storage).on_progress(move |now| note.lock().unwrap().push(now)).inspect().unwrap();
+        assert_eq!(inspection.report().findings, []);
+        let seen = std::mem::take(&mut *seen.lock().unwrap());
+        assert!(seen.is_sorted_by_key(|now| now.bytes_done), "{seen:?}");
+        let last = seen.last().unwrap();
+        assert!(last.bytes_total > 8_000_000);
+        assert_eq!(last.bytes_done, last.bytes_total, "{seen:?}");
+    }
+}
+
 #[test]
 fn f30_v3_x2_damage_after_a_clean_end_is_an_error_of_the_records_and_changes_nothing() {
     let whole = written(3, 20, 3000, true).files();

@@ -33,7 +33,7 @@ pub const HOLD_NAME_BYTES_MAX: usize = 64;
 /// First bytes of a slot, behind checksum and length.
 pub const MAGIC: [u8; 8] = *b"\x89WALCK\x1a\n";
 
-const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
+pub(crate) const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
 const FAMILY_BYTES: usize = 4 + 8;
 const HOLD_BYTES: usize = 1 + 1 + 4 * 8;
 const FULL_BYTES: usize =
@@ -77,7 +77,7 @@ impl Slot {
         }
     }
 
-    fn checksum(self, bytes: &[u8]) -> u32 {
+    pub(crate) fn checksum(self, bytes: &[u8]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(match self {
             Self::A => b"slot A",

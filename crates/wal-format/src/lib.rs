@@ -38,6 +38,7 @@ pub mod chunk;
 pub mod control;
 pub mod encode;
 mod fields;
+pub mod flip;
 pub mod header;
 mod ids;
 pub mod record;
@@ -45,6 +46,7 @@ mod varint;
 
 pub use batch::{BatchError, BatchOps, Op, WriteBatch};
 pub use chunk::{ChunkFault, ChunkType, LogSeed};
+pub use flip::FlippedBit;
 pub use header::FileHeader;
 pub use ids::{Epoch, FamilyId, Index, KindError, LogNumber, RecordKind, SeqNum, SeqRange, WalId};
 

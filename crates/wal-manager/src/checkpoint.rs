@@ -4,12 +4,13 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot, SlotFault};
-use wal_format::{Epoch, LogNumber, SeqNum, WalId};
+use wal_format::{Epoch, LogNumber, SeqNum, WalId, flip};
 use wal_io::{Sink, Storage};
 
 use crate::error::{Error, Result};
 use crate::names::{CHECKPOINT, CHECKPOINT_NEW};
 use crate::record::Position;
+use crate::report::BadSlot;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Length of the file: two slots.
@@ -21,7 +22,7 @@ pub(crate) struct Loaded {
     /// The content that counts.
     pub(crate) content: Checkpoint,
     /// What is wrong with the other one.
-    pub(crate) fault: Option<SlotFault>,
+    pub(crate) fault: Option<BadSlot>,
 }
 
 /// Reads CHECKPOINT without changing anything; `None` if there is no such file.
@@ -35,7 +36,7 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
         Err(error) => return Err(error.into()),
     };
     let path = storage.path().join(CHECKPOINT);
-    let read = |slot: Slot| -> Result<Result<Checkpoint, SlotFault>> {
+    let read = |slot: Slot| -> Result<Result<Checkpoint, BadSlot>> {
         let mut bytes = vec![0; SLOT_BYTES];
         let length = source.read_at(slot.offset(), &mut bytes)?;
         bytes.truncate(length);
@@ -44,7 +45,8 @@ pub(crate) fn load(storage: &dyn Storage) -> Result<Option<Loaded>> {
             Err(SlotFault::NewerFormat { version, .. }) => {
                 Err(Error::NewerFormat { path: path.clone(), version })
             }
-            decoded => Ok(decoded),
+            Err(fault) => Ok(Err(BadSlot { fault, flipped_bit: flip::in_slot(slot, &bytes) })),
+            Ok(content) => Ok(Ok(content)),
         }
     };
     let (content, fault) = match (read(Slot::A)?, read(Slot::B)?) {

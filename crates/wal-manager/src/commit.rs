@@ -25,6 +25,7 @@ use wal_io::{IoError, Sink};
 use crate::background::{Background, Policies};
 use crate::caps::{Limits, Place as Room};
 use crate::clock::{Clock, micros};
+use crate::duplicates::{Key, Window};
 use crate::error::{Error, Result};
 use crate::gather;
 use crate::housekeeping::PREPARE_PART;
@@ -62,6 +63,8 @@ pub(crate) struct Commit {
     written: AtomicU64,
     rounds: [Round; 2],
     log_bytes: u64,
+    /// In which repeated appends are recognised.
+    window: Option<Window>,
     /// The active log is far enough for the next one to be made.
     next_wanted: AtomicBool,
     policies: Policies,
@@ -113,6 +116,7 @@ impl Commit {
     pub(crate) fn new(
         state: State,
         limits: Limits,
+        window: Option<Window>,
         policies: Policies,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
@@ -126,6 +130,7 @@ impl Commit {
             written: AtomicU64::new(written),
             rounds: Default::default(),
             log_bytes,
+            window,
             next_wanted: AtomicBool::new(false),
             policies,
             background: Background::default(),
@@ -141,6 +146,10 @@ impl Commit {
 
     pub(crate) fn policies(&self) -> Policies {
         self.policies
+    }
+
+    pub(crate) fn window(&self) -> Option<Window> {
+        self.window
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -229,6 +238,7 @@ impl Commit {
     /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
     pub(crate) fn accept(&self, record: &Record<'_>) -> Result<Accepted> {
         check_record(record)?;
+        let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
         loop {
             state.check()?;
@@ -247,6 +257,13 @@ impl Commit {
                 break;
             }
         }
+        if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
+            && let Some(original) = duplicates.find(key, state.next_index)
+        {
+            drop(state);
+            self.metrics.duplicates.increment(1);
+            return Ok(Accepted::Record(original));
+        }
         let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
         if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
             return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
@@ -256,6 +273,10 @@ impl Commit {
         let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
         let mut head = Head::new(record.kind, state.next_index, seqs);
         head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
+        if let Some(key) = key {
+            head.duplicate_key = Some(key.key.to_le_bytes());
+            head.time_micros = key.time_micros;
+        }
         let longest = LogEncoder::record_length_max(record.payload.len());
         if state.active.encoder.offset().saturating_add(longest) > state.room.end {
             // Near some end, of the log or of the room that there is. To know it exactly costs an envelope, so only here.
@@ -271,6 +292,9 @@ impl Commit {
             }
         }
         let appended = state.encode(&head, record.families, record.payload);
+        if let (Some(duplicates), Some(key)) = (&mut state.duplicates, key) {
+            duplicates.insert(key, appended);
+        }
         state.next_index = next_index;
         state.seq_floor = next_floor;
         let ring = mem::take(&mut state.parked);
@@ -615,6 +639,11 @@ impl Commit {
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
         if !seeded_bug!(FailureNotSticky) {
             state.failed.get_or_insert_with(|| cause.clone());
+        }
+        if seeded_bug!(FailureFreesKeys)
+            && let Some(duplicates) = &mut state.duplicates
+        {
+            duplicates.clear();
         }
         let no_space = cause.no_space();
         if let Some(cause) = no_space {

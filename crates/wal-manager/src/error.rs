@@ -4,14 +4,13 @@ use std::io::ErrorKind::{QuotaExceeded, StorageFull};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wal_format::checkpoint::SlotFault;
 use wal_format::{
     FORMAT_VERSION, FamilyId, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, WalId,
 };
 use wal_io::IoError;
 
 use crate::caps::Cap;
-use crate::report::{Reason, RecoveryReport};
+use crate::report::{BadSlot, Reason, RecoveryReport};
 use crate::restore::RestorePoint;
 
 /// Shorthand.
@@ -70,9 +69,9 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong with the first slot.
-        first: SlotFault,
+        first: BadSlot,
         /// What is wrong with the second slot.
-        second: SlotFault,
+        second: BadSlot,
     },
     /// There are logs but no CHECKPOINT.
     #[error("{} is missing, but there are logs: is this the whole directory? Put it back, or rebuild it with `walctl repair`", .path.display())]

@@ -18,7 +18,7 @@ use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Salvage, Stream};
 use crate::recovery::{self, Listing, Plan, RecoveryMode, Walked, decide, list};
 use crate::replay::Records;
-use crate::report::{Finding, RecoveryReport, Verdict};
+use crate::report::{CheckpointFault, Finding, RecoveryReport, Verdict};
 use crate::retention::{LogInfo, LogState};
 
 /// How often a directory that changes while it is read is read again.
@@ -112,7 +112,7 @@ fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
 pub(crate) struct Seen {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) plan: Plan,
-    fault: Option<String>,
+    fault: Option<CheckpointFault>,
 }
 
 /// Looks until what is seen is not the work of a writer who went on meanwhile (RD1): only what is found twice in a row is damage.
@@ -154,14 +154,14 @@ fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
 pub(crate) fn snapshot(
     storage: &dyn Storage,
     salvage: bool,
-) -> Result<(Checkpoint, Listing, Option<String>)> {
+) -> Result<(Checkpoint, Listing, Option<CheckpointFault>)> {
     let mut last = None;
     for _ in 0..ATTEMPTS_MAX {
         let loaded = checkpoint::load(storage);
         let listing = list(storage)?;
         match (loaded, checkpoint::load(storage)) {
             (Ok(Some(before)), Ok(Some(after))) if before.content.version == after.content.version => {
-                return Ok((after.content, listing, after.fault.map(|fault| fault.to_string())));
+                return Ok((after.content, listing, after.fault.map(CheckpointFault::from)));
             }
             (Ok(None), Ok(None)) if listing.logs.is_empty() => {
                 let what = "no CHECKPOINT and no logs: not a log's directory";
@@ -181,7 +181,7 @@ pub(crate) fn snapshot(
                 }
             }
             (Ok(None), Ok(None)) if salvage => {
-                return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned())));
+                return Ok((guess(storage, &listing.logs)?, listing, Some("missing".to_owned().into())));
             }
             (Ok(None), Ok(None)) => {
                 return Err(Error::CheckpointMissing { path: storage.path().join(names::CHECKPOINT) });
@@ -194,7 +194,7 @@ pub(crate) fn snapshot(
     }
     match last {
         Some((error, listing)) if salvage => {
-            Ok((guess(storage, &listing.logs)?, listing, Some(error.to_string())))
+            Ok((guess(storage, &listing.logs)?, listing, Some(error.to_string().into())))
         }
         Some((error, _)) => Err(error),
         None => Err(Error::Restless { path: storage.path().to_owned() }),

@@ -37,13 +37,15 @@ pub enum KeeperKind {
     Copy,
     /// It waits to be archived.
     Archive,
+    /// The window for duplicates reaches back into it.
+    Duplicates,
     /// An older log is kept, and logs go oldest first.
     Older,
 }
 
 impl KeeperKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Active,
         Self::Unsealed,
         Self::Family,
@@ -51,6 +53,7 @@ impl KeeperKind {
         Self::Follower,
         Self::Copy,
         Self::Archive,
+        Self::Duplicates,
         Self::Older,
     ];
 
@@ -64,6 +67,7 @@ impl KeeperKind {
             Self::Follower => "follower",
             Self::Copy => "copy",
             Self::Archive => "archive",
+            Self::Duplicates => "duplicates",
             Self::Older => "older",
         }
     }

@@ -70,6 +70,7 @@ mod checkpoint;
 mod clock;
 mod commit;
 mod copy;
+mod duplicates;
 mod error;
 mod evidence;
 mod follow;
@@ -104,7 +105,7 @@ mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold};
 pub use wal_format::{
-    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, Index, KindError, LogNumber, Op,
+    BatchError, BatchOps, Epoch, FORMAT_VERSION, FamilyId, FlippedBit, Index, KindError, LogNumber, Op,
     PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, RecordKind, SeqNum, SeqRange, WalId, WriteBatch,
 };
 pub use wal_io as io;
@@ -118,6 +119,7 @@ pub use caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Cap, DISK_RETRY};
 pub use clock::{Bell, Clock, SystemClock};
 pub use commit::{GROUP_BYTES, GROUP_BYTES_MAX};
 pub use copy::{CopiedLog, CopyReport};
+pub use duplicates::{WINDOW_COUNT_MAX, WINDOW_RECORD_BYTES, Window};
 pub use error::{Error, ErrorKind, Result};
 pub use follow::{DirectoryFollower, FollowFrom, Follower, FollowerStream, POLL_INTERVAL_DEFAULT};
 pub use holds::HoldInfo;
@@ -133,7 +135,7 @@ pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
 pub use repair::RepairReport;
 pub use replay::{FamilyList, Records, RecoveredRecord};
-pub use report::{Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
+pub use report::{BadSlot, Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use restore::RestorePoint;
 pub use retention::{Deletion, LogInfo, LogState};
 pub use rotate::SealedLog;

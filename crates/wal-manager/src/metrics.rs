@@ -18,6 +18,8 @@ pub const KIND_LABEL: &str = "kind";
 
 /// Records accepted.
 pub const APPENDS: &str = "wal_appends_total";
+/// Appends that were recognised as repeated, and not written.
+pub const DUPLICATES: &str = "wal_duplicates_total";
 /// Payload bytes accepted.
 pub const APPEND_BYTES: &str = "wal_append_bytes_total";
 /// Bytes written to logs: payload, envelopes, chunk headers, padding, promises, seals, headers.
@@ -111,6 +113,7 @@ pub const RECORDS_BUCKETS: [f64; 11] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 12
 #[derive(Clone)]
 pub(crate) struct Metrics {
     pub(crate) appends: Counter,
+    pub(crate) duplicates: Counter,
     pub(crate) append_bytes: Counter,
     pub(crate) written_bytes: Counter,
     pub(crate) syncs: Counter,
@@ -181,6 +184,7 @@ impl Metrics {
         };
         Self {
             appends: counter(APPENDS, Unit::Count, "Records accepted."),
+            duplicates: counter(DUPLICATES, Unit::Count, "Repeated appends that were not written."),
             append_bytes: counter(APPEND_BYTES, Unit::Bytes, "Payload bytes accepted."),
             written_bytes: counter(WRITTEN_BYTES, Unit::Bytes, "Bytes written to logs, framing included."),
             syncs: counter(SYNCS, Unit::Count, "Successful syncs of logs."),

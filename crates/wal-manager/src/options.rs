@@ -14,6 +14,7 @@ use crate::archive::ArchiveLimits;
 use crate::background::Policies;
 use crate::caps::{CAP_BYTES_MIN, CAP_LOGS_MIN, Limits};
 use crate::clock::{Clock, SystemClock};
+use crate::duplicates::{WINDOW_COUNT_MAX, Window};
 use crate::error::{Error, Result};
 use crate::follow::{DirectoryFollower, FollowFrom};
 use crate::inspect::Inspection;
@@ -87,6 +88,7 @@ pub struct Options {
     pub(crate) wal_id: Option<WalId>,
     pub(crate) on_progress: Option<OnProgress>,
     pub(crate) background: bool,
+    pub(crate) window: Option<Window>,
     /// `None`: measured when the log is opened.
     pub(crate) way: Option<Way>,
     recycle: Option<usize>,
@@ -145,6 +147,7 @@ impl Options {
             wal_id: None,
             on_progress: None,
             background: true,
+            window: None,
             way: None,
             recycle: None,
             on_pressure: None,
@@ -339,6 +342,20 @@ impl Options {
         })
     }
 
+    /// Recognises repeated appends: a record whose key ([`Record::key`](crate::Record::key)) is that of a record in the window is not written again. The
+    /// call waits until that one is as durable as was asked for, and returns its numbers, with
+    /// [`Appended::duplicate`](crate::Appended::duplicate) set. So whoever does not know what became of an append, because it failed or because the process
+    /// died, repeats it with the same key, and it is there once. After a failure, [`Wal::resume`](crate::Wal::resume) first: the record may be
+    /// written again by that, so its key is not free.
+    ///
+    /// An open reads the records of the window, to fill it again, and logs with a record of the window are not deleted, flushed or not. It takes
+    /// [`WINDOW_RECORD_BYTES`](crate::WINDOW_RECORD_BYTES) of memory for each record of its count at the most, reserved by the open. A key takes 24 bytes
+    /// more in its record: the key and the time of the append. Default: no window; keys are stored all the same.
+    pub fn duplicates(mut self, window: impl Into<Option<Window>>) -> Self {
+        self.window = window.into();
+        self
+    }
+
     pub(crate) fn files(&self, way: Way) -> Files {
         Files { way, recycle: self.recycle.unwrap_or(if way.fills() { RECYCLED_LOGS_DEFAULT } else { 0 }) }
     }
@@ -417,6 +434,12 @@ impl Options {
         if !(SYNC_BYTES_MIN..=SYNC_BYTES_MAX).contains(&bytes) {
             let allowed = format!("{SYNC_BYTES_MIN} to {SYNC_BYTES_MAX} bytes are allowed");
             return Err(Error::InvalidOption { option: "sync_bytes", given: bytes.to_string(), allowed });
+        }
+        if let Some(count) =
+            self.window.map(|window| window.count).filter(|count| !(1..=WINDOW_COUNT_MAX).contains(count))
+        {
+            let allowed = format!("1 to {WINDOW_COUNT_MAX} records are allowed");
+            return Err(Error::InvalidOption { option: "duplicates", given: count.to_string(), allowed });
         }
         let periods = [("sync_interval", self.policies.interval), ("idle_promise", self.policies.idle)];
         for (option, period) in periods {

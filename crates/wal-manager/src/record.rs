@@ -12,12 +12,13 @@ pub struct Record<'a> {
     pub(crate) first: Option<SeqNum>,
     pub(crate) count: u32,
     pub(crate) payload: &'a [u8],
+    pub(crate) key: Option<u128>,
 }
 
 impl<'a> Record<'a> {
     /// A record of the engine's own kind, with one sequence number that the log assigns, in family 0.
     pub const fn new(kind: RecordKind, payload: &'a [u8]) -> Self {
-        Self { kind, families: &[FamilyId::DEFAULT], first: None, count: 1, payload }
+        Self { kind, families: &[FamilyId::DEFAULT], first: None, count: 1, payload, key: None }
     }
 
     /// A mark by name, to which a restore can go, with one sequence number, in family 0.
@@ -46,6 +47,14 @@ impl<'a> Record<'a> {
         self.families = families;
         self
     }
+
+    /// A key that tells this record from every other: it is stored with it, and where the log has a window
+    /// ([`Options::duplicates`](crate::Options::duplicates)), another append with the same key within it is not written again.
+    #[must_use]
+    pub const fn key(mut self, key: u128) -> Self {
+        self.key = Some(key);
+        self
+    }
 }
 
 impl<'a> From<&'a WriteBatch> for Record<'a> {
@@ -59,6 +68,7 @@ impl<'a> From<&'a WriteBatch> for Record<'a> {
             first: None,
             count: batch.count(),
             payload,
+            key: None,
         }
     }
 }
@@ -100,5 +110,9 @@ pub struct Appended {
     /// The record's sequence numbers.
     pub seqs: SeqRange,
     /// The place behind the record: it is durable once [`Wal::durable`](crate::Wal::durable) has reached this.
+    ///
+    /// Of a duplicate, where its original stood when it was appended or read: a resume after a failure may have written it again further on.
     pub position: Position,
+    /// Nothing was written: these are the numbers of the record that was appended before with the same key, and it is as durable as was asked for.
+    pub duplicate: bool,
 }

@@ -84,6 +84,8 @@ pub struct RecoveredRecord {
     pub proven: bool,
     /// When it was appended, in microseconds since 1970, if that was recorded.
     pub time_micros: Option<u64>,
+    /// The key that it was appended with, or the hash of its content: see [`Record::key`](crate::Record::key).
+    pub key: Option<u128>,
 }
 
 impl RecoveredRecord {
@@ -96,8 +98,9 @@ impl RecoveredRecord {
         proven: bool,
     ) -> Self {
         let families = FamilyList::new(families);
-        let Head { index, seqs, kind, time_micros, .. } = head;
-        Self { log, offset, index, seqs, kind, families, payload, proven, time_micros }
+        let Head { index, seqs, kind, time_micros, duplicate_key, .. } = head;
+        let key = duplicate_key.map(u128::from_le_bytes);
+        Self { log, offset, index, seqs, kind, families, payload, proven, time_micros, key }
     }
 
     /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
@@ -199,6 +202,7 @@ impl Iterator for Records {
                     payload: self.reading.payload(),
                     proven: index < self.proven_below,
                     time_micros: None,
+                    key: None,
                 }));
             }
         }

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use wal_format::checkpoint::SlotFault;
 use wal_format::chunk::ChunkFault;
 use wal_format::header::HeaderFault;
 use wal_format::record::RecordFault;
-use wal_format::{Epoch, Index, LogNumber, SeqNum, SeqRange, WalId};
+use wal_format::{Epoch, FlippedBit, Index, LogNumber, SeqNum, SeqRange, WalId};
 use wal_io::probe::Way;
 
 use crate::recovery::RecoveryMode;
@@ -196,12 +197,53 @@ pub struct Finding {
     /// What proves that it was once right.
     #[cfg_attr(feature = "serde", serde(serialize_with = "display_option"))]
     pub proof: Option<Proof>,
+    /// The one bit that explains it, if there is one: it may help to find what broke, and nothing is decided by it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "flipped_option"))]
+    pub flipped_bit: Option<FlippedBit>,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is damaged at byte {}: {}", self.path.display(), self.offset, self.reason)?;
-        self.proof.map_or(Ok(()), |proof| write!(f, " ({proof})"))
+        if let Some(proof) = self.proof {
+            write!(f, " ({proof})")?;
+        }
+        self.flipped_bit.map_or(Ok(()), |flipped| write!(f, "; {flipped}"))
+    }
+}
+
+/// A slot of CHECKPOINT that cannot be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadSlot {
+    /// What is wrong with it.
+    pub fault: SlotFault,
+    /// The one bit of the file that explains it, if there is one.
+    pub flipped_bit: Option<FlippedBit>,
+}
+
+impl fmt::Display for BadSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fault.fmt(f)?;
+        self.flipped_bit.map_or(Ok(()), |flipped| write!(f, ", {flipped}"))
+    }
+}
+
+/// What is wrong with CHECKPOINT where the report goes on all the same.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointFault {
+    pub(crate) what: String,
+    pub(crate) flipped_bit: Option<FlippedBit>,
+}
+
+impl From<BadSlot> for CheckpointFault {
+    fn from(bad: BadSlot) -> Self {
+        Self { what: bad.to_string(), flipped_bit: bad.flipped_bit }
+    }
+}
+
+impl From<String> for CheckpointFault {
+    fn from(what: String) -> Self {
+        Self { what, flipped_bit: None }
     }
 }
 
@@ -226,6 +268,9 @@ pub struct LogReport {
     /// What proves that it should go on.
     #[cfg_attr(feature = "serde", serde(serialize_with = "display_option"))]
     pub proof: Option<Proof>,
+    /// The one bit that explains `reason`, if there is one.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "flipped_option"))]
+    pub flipped_bit: Option<FlippedBit>,
     /// Records before `offset`.
     pub records: u64,
     /// Length of the file in bytes.
@@ -293,6 +338,9 @@ pub struct RecoveryReport {
     pub quarantined: Vec<String>,
     /// What is wrong with a slot of CHECKPOINT, if one is bad; the other counts.
     pub checkpoint_fault: Option<String>,
+    /// The one bit of CHECKPOINT that explains it, if there is one.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "flipped_option"))]
+    pub checkpoint_flipped_bit: Option<FlippedBit>,
     /// Other names in the directory; never touched.
     pub other_files: Vec<String>,
     /// The writer generation: the one before, for a look without the lock.
@@ -331,7 +379,7 @@ mod ser {
     use std::path::Path;
 
     use serde::{Serialize, Serializer};
-    use wal_format::{Epoch, Index, LogNumber, SeqNum, SeqRange};
+    use wal_format::{Epoch, FlippedBit, Index, LogNumber, SeqNum, SeqRange};
     use wal_io::probe::Way;
 
     pub(super) fn display<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {
@@ -377,6 +425,19 @@ mod ser {
         value.map(|range| (range.first().get(), range.last().get())).serialize(serializer)
     }
 
+    #[derive(Serialize)]
+    struct Flipped {
+        offset: u64,
+        bit: u8,
+    }
+
+    pub(super) fn flipped_option<S: Serializer>(
+        value: &Option<FlippedBit>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|FlippedBit { offset, bit }| Flipped { offset, bit }).serialize(serializer)
+    }
+
     pub(super) fn way_option<S: Serializer>(value: &Option<Way>, serializer: S) -> Result<S::Ok, S::Error> {
         value.map(Way::name).serialize(serializer)
     }
@@ -384,6 +445,6 @@ mod ser {
 
 #[cfg(feature = "serde")]
 use ser::{
-    display, display_option, epoch, epoch_option, index, index_option, log_option, lossy_path, number,
-    range_option, seq_option, way_option,
+    display, display_option, epoch, epoch_option, flipped_option, index, index_option, log_option,
+    lossy_path, number, range_option, seq_option, way_option,
 };

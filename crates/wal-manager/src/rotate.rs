@@ -159,6 +159,7 @@ impl Inner {
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
         }
+        self.release_window();
         self.delete_later();
         self.pressure_later();
         self.update_gauges();

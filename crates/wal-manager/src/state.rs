@@ -21,6 +21,7 @@ use wal_io::Sink;
 use crate::buffer::Buffer;
 use crate::caps::{Limits, Room};
 use crate::commit::{DIRECT_GROUP_BYTES, GROUP_BYTES};
+use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
 use crate::record::{Appended, Durability, Position};
@@ -131,6 +132,8 @@ pub(crate) struct State {
     pub(crate) demanded: Index,
     /// Those who are to be woken when that is done.
     pub(crate) awaiting: Awaiting,
+    /// The keys of the last records, if the log has a window for duplicates.
+    pub(crate) duplicates: Option<Duplicates>,
     pub(crate) in_flight: Option<InFlight>,
     /// A sync of what is written is under way beside the groups. There is never a second sync at the same time: a failure is told to only one
     /// of two (row 46).
@@ -198,6 +201,7 @@ impl State {
             sync_wanted: Index::new(0),
             demanded: Index::new(0),
             awaiting: Awaiting::default(),
+            duplicates: None,
             in_flight: None,
             syncing: false,
             round: 0,
@@ -226,6 +230,11 @@ impl State {
             self.forming.is_empty() && self.durable == self.accepted,
             "a rotation switches behind a sync"
         );
+        if seeded_bug!(WindowForgetsAtRotation)
+            && let Some(duplicates) = &mut self.duplicates
+        {
+            duplicates.clear();
+        }
         self.forming_start = 0;
         self.written_digest = Digest::default();
         self.accepted =
@@ -400,7 +409,7 @@ impl State {
         }
         let offset = self.active.encoder.offset();
         self.accepted = Position { log: self.active.log, offset, index: head.index };
-        Appended { index: head.index, seqs: head.seqs, position: self.accepted }
+        Appended { index: head.index, seqs: head.seqs, position: self.accepted, duplicate: false }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::caps::Limits;
 use crate::checkpoint::CheckpointFile;
 use crate::clock::Clock;
 use crate::commit::Commit;
+use crate::duplicates::{Duplicates, WindowPin};
 use crate::error::Result;
 use crate::follow::{FollowFrom, Follower};
 use crate::housekeeping::{Housekeeper, Work};
@@ -24,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::options::{Files, Options};
 use crate::pressure::OnPressure;
 use crate::record::{Appended, Durability, Position, Record};
+use crate::recovery::stream::Part;
 use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
 use crate::rotate::{Rotation, SealedLog};
@@ -62,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) keeper_warning: Option<Duration>,
     pub(crate) on_pressure: Option<OnPressure>,
     pub(crate) archive: Option<Archive>,
+    pub(crate) window_pin: WindowPin,
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
@@ -89,6 +92,8 @@ pub(crate) struct Parts {
     next_index: Index,
     seq_floor: SeqNum,
     retention: Retention,
+    /// The live logs, oldest first.
+    read: Vec<Part>,
 }
 
 impl Parts {
@@ -101,10 +106,23 @@ impl Parts {
         checkpoint: CheckpointFile,
         committed: Committed,
     ) -> Self {
-        let Committed { new_log, old_logs, next_index, seq_floor, oldest_seq, unlink_later, .. } = committed;
+        let Committed { new_log, old_logs, read, next_index, seq_floor, oldest_seq, unlink_later, .. } =
+            committed;
         let retention = Retention::new(old_logs, oldest_seq, unlink_later);
         let (files, options) = (options.files(way), options.clone());
-        Self { storage, options, files, metrics, lock, checkpoint, new_log, next_index, seq_floor, retention }
+        Self {
+            storage,
+            options,
+            files,
+            metrics,
+            lock,
+            checkpoint,
+            new_log,
+            next_index,
+            seq_floor,
+            retention,
+            read,
+        }
     }
 }
 
@@ -139,6 +157,7 @@ impl Wal {
             next_index,
             seq_floor,
             retention,
+            read,
         } = parts;
         let header = new_log.header;
         // The header says that everything before its first record is durable; the records in the new log wait for a promise (RC5).
@@ -156,9 +175,12 @@ impl Wal {
         };
         let limits = options.limits();
         metrics.caps(&limits);
-        let state = State::new(active, next_index, seq_floor, promised, limits);
+        let mut state = State::new(active, next_index, seq_floor, promised, limits);
+        let window = options.window;
+        state.duplicates =
+            window.map(|window| Duplicates::recovered(window, &read, next_index)).transpose()?;
         let clock = Arc::clone(&options.clock);
-        let commit = Commit::new(state, limits, options.policies, clock, metrics.clone())?;
+        let commit = Commit::new(state, limits, window, options.policies, clock, metrics.clone())?;
         let inner = Inner {
             archive: Archive::open(&options, header.wal_id)?,
             storage,
@@ -172,6 +194,7 @@ impl Wal {
             stuck: Stuck::default(),
             keeper_warning: options.keeper_warning,
             on_pressure: options.on_pressure,
+            window_pin: WindowPin::default(),
             checkpoint,
             retention,
             rotation: Rotation::default(),
@@ -187,6 +210,7 @@ impl Wal {
         inner.update_gauges();
         let inner = Arc::new(inner);
         inner.begin_to_archive();
+        inner.release_window();
         Ok(Self { inner })
     }
 
@@ -215,7 +239,9 @@ impl Wal {
     /// As `durability` says.
     pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
         let appended = self.inner.accept(&record.into())?;
-        self.inner.commit.wait_for(appended.index, durability)?;
+        if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
+            self.inner.commit.wait_for(appended.index, durability)?;
+        }
         Ok(appended)
     }
 
@@ -275,7 +301,7 @@ impl Wal {
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
     pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
-        self.inner.mark_flushed_and_archive(&[(family, seq)])
+        self.mark_flushed_all(&[(family, seq)])
     }
 
     /// [`Wal::mark_flushed`] for several families in one step.
@@ -286,6 +312,7 @@ impl Wal {
     /// # Durability
     /// As for [`Wal::mark_flushed`].
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        self.inner.release_window();
         self.inner.mark_flushed_and_archive(marks)
     }
 
@@ -298,6 +325,7 @@ impl Wal {
     /// # Durability
     /// The family is dropped for good when this returns.
     pub fn drop_family(&self, family: FamilyId) -> Result<Deletion> {
+        self.inner.release_window();
         self.inner.drop_family(family)
     }
 

@@ -275,6 +275,20 @@ bugs! {
     ReserveKept "f50",
     /// A file's space is not looked at before a record is accepted into it.
     SpaceNotCounted "f48",
+    // Duplicates.
+    /// The window for duplicates is empty after a rotation.
+    WindowForgetsAtRotation "A11",
+    /// The window for duplicates is empty after a recovery.
+    WindowNotRebuilt "A11",
+    /// Logs that the window for duplicates needs are deleted.
+    WindowKeepsNoLogs "A11",
+    /// A duplicate is acknowledged before its original is durable.
+    DuplicateDoesNotWait "A11",
+    /// A failure frees the keys of records that a resume writes again.
+    FailureFreesKeys "A11, RS1",
+    // Diagnosis of damage.
+    /// A flipped bit is named one off.
+    FlipNamedOneOff "V18",
 }
 
 impl Bug {

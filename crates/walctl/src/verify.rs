@@ -103,12 +103,16 @@ fn text(out: &mut Out, report: &RecoveryReport) -> Result<(), Failure> {
 }
 
 fn reason(log: &LogReport) -> String {
-    match (&log.reason, &log.proof) {
+    let mut text = match (&log.reason, &log.proof) {
         (Some(reason), Some(proof)) => format!("{reason} ({proof})"),
         (Some(reason), None) => reason.to_string(),
         (None, _) if log.sealed => "sealed".to_owned(),
         (None, _) => String::new(),
+    };
+    if let Some(flipped) = log.flipped_bit {
+        text.push_str(&format!("; {flipped}"));
     }
+    text
 }
 
 /// The word for a verdict over everything, the same as in JSON.

@@ -54,6 +54,7 @@ interleavings! {
     t9_s12_s7_i6_awaited_tickets: "awaited_tickets",
     t9_s4_f65_timers: "timers",
     t9_s14_resume_among_writers: "resume",
+    t9_a11_the_same_keys_at_once: "duplicates",
     t9_full_group: "full_group",
     t9_engine_writers: "engine_writers",
     t9_engine_failure: "engine_failure",

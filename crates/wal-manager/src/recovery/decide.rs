@@ -64,6 +64,7 @@ pub(crate) fn decide(
     meter: &Meter,
 ) -> Result<Plan> {
     let plan = decide_by(storage, checkpoint, listing, Survey::Read(meter))?;
+    meter.finish();
     Ok(plan.unwrap_or_default())
 }
 
@@ -121,6 +122,7 @@ fn decide_by(
     let recorded = [Some(checkpoint.seq_floor), flushed]
         .map(|floor| floor.filter(|_| !seeded_bug!(SequenceFloorForgotten)));
     let seq_floor = recorded.into_iter().chain([read]).flatten().max().unwrap_or_default();
+    judge.name_flipped_bits();
     judge.reports.sort_by_key(|report| report.log);
     Ok(Some(Plan {
         findings: judge.findings,

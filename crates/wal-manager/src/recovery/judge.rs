@@ -10,6 +10,7 @@ use wal_io::Storage;
 
 use crate::names;
 use crate::recovery::chain::{Chain, Context, Link, contexts};
+use crate::recovery::flipped;
 use crate::recovery::survey::{LogFile, Walked};
 use crate::recovery::table::{Facts, Header, Place, Walk, verdict};
 use crate::report::{Finding, LogReport, LogVerdict, Proof, Reason};
@@ -295,9 +296,19 @@ impl Judge<'_> {
         }
     }
 
+    /// Each finding names the bit that its log's report names.
+    pub(super) fn name_flipped_bits(&mut self) {
+        for finding in &mut self.findings {
+            let same = |report: &&LogReport| {
+                report.log == finding.log && report.reason.as_ref() == Some(&finding.reason)
+            };
+            finding.flipped_bit = self.reports.iter().find(same).and_then(|report| report.flipped_bit);
+        }
+    }
+
     pub(super) fn finding(&mut self, log: LogNumber, offset: u64, reason: Reason, proof: Option<Proof>) {
         let path = self.path(log);
-        self.findings.push(Finding { log, path, offset, reason, proof });
+        self.findings.push(Finding { log, path, offset, reason, proof, flipped_bit: None });
     }
 
     fn path(&self, log: LogNumber) -> PathBuf {
@@ -318,6 +329,7 @@ impl Judge<'_> {
             offset: 0,
             reason,
             proof,
+            flipped_bit: None,
             records: 0,
             bytes: 0,
             cut_bytes: 0,
@@ -337,7 +349,10 @@ impl Judge<'_> {
         reason: Option<Reason>,
         proof: Option<Proof>,
     ) {
+        let flipped_bit =
+            reason.as_ref().and_then(|reason| flipped::bit(reason, &*file.source, &file.seed, 0));
         let mut report = self.blank_report(file.log, verdict, reason, proof);
+        report.flipped_bit = flipped_bit;
         report.bytes = file.length;
         report.epoch = file.header.map(|header| header.epoch);
         if verdict == LogVerdict::TornTail {
@@ -354,8 +369,11 @@ impl Judge<'_> {
         reason: Option<Reason>,
         proof: Option<Proof>,
     ) {
+        let (source, seed, good_end) = (&*walked.source, &walked.seed, walked.good_end);
+        let flipped_bit = reason.as_ref().and_then(|reason| flipped::bit(reason, source, seed, good_end));
         let report = LogReport {
-            offset: walked.good_end,
+            offset: good_end,
+            flipped_bit,
             records: walked.records,
             bytes: walked.length,
             cut_bytes: walked.nonzero_end.saturating_sub(walked.good_end),

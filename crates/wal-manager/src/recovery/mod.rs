@@ -8,6 +8,7 @@
 mod chain;
 mod commit;
 mod decide;
+mod flipped;
 mod judge;
 pub(crate) mod progress;
 pub(crate) mod stream;
@@ -40,7 +41,7 @@ use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Part, Stream};
 use crate::recovery::unread::{Replayed, Unread};
 use crate::replay::Records;
-use crate::report::{LogVerdict, RecoveryReport, Verdict};
+use crate::report::{CheckpointFault, LogVerdict, RecoveryReport, Verdict};
 use crate::reserve;
 use crate::wal::{Parts, Wal};
 
@@ -107,7 +108,7 @@ impl Opening {
     fn read(mut self, report: &mut RecoveryReport) -> Result<Self> {
         let meter = Meter::new(self.options.on_progress.clone());
         self.plan = decide(&*self.storage, &self.loaded.content, list(&*self.storage)?, &meter)?;
-        let fault = self.loaded.fault.map(|fault| fault.to_string());
+        let fault = self.loaded.fault.map(CheckpointFault::from);
         *report = self::report(&*self.storage, &self.options, &self.loaded.content, &self.plan, fault);
         count(&self.metrics, report);
         refuse(&self.plan, report.clone())?;
@@ -183,7 +184,7 @@ impl Recovery {
         if expected != 0 && found != 0 && expected != found {
             return Err(Error::ConfigMismatch { expected, found });
         }
-        let fault = loaded.fault.map(|fault| fault.to_string());
+        let fault = loaded.fault.map(CheckpointFault::from);
         let mut report = report(&*storage, options, &loaded.content, &plan, fault);
         count(&metrics, &report);
         // Nothing was changed so far: an open that is refused leaves the directory as it was.
@@ -320,7 +321,7 @@ pub(crate) fn report(
     options: &Options,
     checkpoint: &wal_format::checkpoint::Checkpoint,
     plan: &Plan,
-    checkpoint_fault: Option<String>,
+    checkpoint_fault: Option<CheckpointFault>,
 ) -> RecoveryReport {
     let torn = plan.reports.iter().any(|log| log.verdict == LogVerdict::TornTail);
     let verdict = match (plan.findings.is_empty(), torn) {
@@ -346,7 +347,8 @@ pub(crate) fn report(
         new_log: None,
         removed: Vec::new(),
         quarantined: Vec::new(),
-        checkpoint_fault,
+        checkpoint_flipped_bit: checkpoint_fault.as_ref().and_then(|fault| fault.flipped_bit),
+        checkpoint_fault: checkpoint_fault.map(|fault| fault.what),
         other_files: plan.others.clone(),
         epoch: checkpoint.epoch,
         duration_micros: 0,

@@ -25,6 +25,14 @@ impl Meter {
         self.total.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// There is nothing more to read: some files were looked at only in part.
+    pub(crate) fn finish(&self) {
+        let left = self.total.load(Ordering::Relaxed).saturating_sub(self.done.load(Ordering::Relaxed));
+        if left > 0 {
+            self.add(left);
+        }
+    }
+
     /// So many more have been read.
     pub(crate) fn add(&self, bytes: u64) {
         let before = self.done.fetch_add(bytes, Ordering::Relaxed);

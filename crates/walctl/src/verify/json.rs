@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use wal_manager::{Error, Finding, LogReport, RecoveryReport, Verdict};
+use wal_manager::{Error, Finding, FlippedBit, LogReport, RecoveryReport, Verdict};
 
 use super::{verdict, word};
 
@@ -24,6 +24,7 @@ pub(super) struct Object {
     /// Unacknowledged bytes that the next open cuts.
     cut_bytes: u64,
     checkpoint_fault: Option<String>,
+    checkpoint_flipped_bit: Option<Flipped>,
     other_files: Vec<String>,
     epoch: Option<u64>,
     /// Why nothing could be said about the logs.
@@ -37,6 +38,7 @@ struct Log {
     offset: u64,
     reason: Option<String>,
     proof: Option<String>,
+    flipped_bit: Option<Flipped>,
     path: String,
     records: u64,
     bytes: u64,
@@ -56,6 +58,14 @@ struct Found {
     offset: u64,
     reason: String,
     proof: Option<String>,
+    flipped_bit: Option<Flipped>,
+}
+
+/// The one bit that explains a bad checksum: its byte's offset in the file, and which of the eight, 0 the lowest.
+#[derive(Serialize)]
+struct Flipped {
+    offset: u64,
+    bit: u8,
 }
 
 impl Object {
@@ -72,6 +82,7 @@ impl Object {
             last_seq: report.seqs.map(|seqs| seqs.last().get()),
             cut_bytes: report.cut_bytes,
             checkpoint_fault: report.checkpoint_fault.clone(),
+            checkpoint_flipped_bit: report.checkpoint_flipped_bit.map(Flipped::of),
             other_files: report.other_files.clone(),
             epoch: Some(report.epoch.get()),
             reason: None,
@@ -92,6 +103,7 @@ impl Object {
             last_seq: None,
             cut_bytes: 0,
             checkpoint_fault: None,
+            checkpoint_flipped_bit: None,
             other_files: Vec::new(),
             epoch: None,
             reason: Some(error.to_string()),
@@ -107,6 +119,7 @@ impl Log {
             offset: log.offset,
             reason: log.reason.as_ref().map(ToString::to_string),
             proof: log.proof.as_ref().map(ToString::to_string),
+            flipped_bit: log.flipped_bit.map(Flipped::of),
             path: shown(&log.path),
             records: log.records,
             bytes: log.bytes,
@@ -129,7 +142,14 @@ impl Found {
             offset: finding.offset,
             reason: finding.reason.to_string(),
             proof: finding.proof.as_ref().map(ToString::to_string),
+            flipped_bit: finding.flipped_bit.map(Flipped::of),
         }
+    }
+}
+
+impl Flipped {
+    fn of(FlippedBit { offset, bit }: FlippedBit) -> Self {
+        Self { offset, bit }
     }
 }
 

@@ -163,6 +163,36 @@ fn v3_damage_exits_1_with_what_came_before() {
 }
 
 #[test]
+fn v18_verify_and_dump_name_the_flipped_bit() {
+    let home = filled(300, 500);
+    let log = &logs(&home.path)[0];
+    let mut bytes = fs::read(log).unwrap();
+    bytes[10_000] ^= 0x40;
+    fs::write(log, &bytes).unwrap();
+    let checkpoint = home.path.join("CHECKPOINT");
+    let mut slots = fs::read(&checkpoint).unwrap();
+    slots[65536 + 30] ^= 0x01;
+    fs::write(checkpoint, slots).unwrap();
+    let object = &walctl(["verify", &home.dir, "--json"]).exits(1).json()[0];
+    let flipped = serde_json::json!({"offset": 10_000, "bit": 6});
+    assert_eq!(object["logs"][0]["flipped_bit"], flipped, "{object}");
+    assert_eq!(object["findings"][0]["flipped_bit"], flipped, "{object}");
+    assert!(object["logs"][1]["flipped_bit"].is_null());
+    assert_eq!(object["checkpoint_flipped_bit"], serde_json::json!({"offset": 65566, "bit": 0}));
+    let text = walctl(["verify", &home.dir]).exits(1);
+    let said = "one flipped bit explains it: bit 6 of byte 10000";
+    assert_eq!(text.text().matches(said).count(), 2, "in the row and in the finding: {}", text.text());
+    assert!(text.text().contains("one flipped bit explains it: bit 0 of byte 65566"), "{}", text.text());
+    let dump = walctl(["dump", &home.dir]).exits(1);
+    assert!(dump.err.contains(said), "{}", dump.err);
+    // Two bits of one chunk.
+    bytes[10_003] ^= 0x02;
+    fs::write(log, &bytes).unwrap();
+    let object = &walctl(["verify", &home.dir, "--json"]).exits(1).json()[0];
+    assert!(object["logs"][0]["flipped_bit"].is_null(), "{object}");
+}
+
+#[test]
 fn v6_a_missing_log_and_a_foreign_one_exit_1() {
     let home = filled(400, 500);
     let middle = home.path.join("000002.wal");
