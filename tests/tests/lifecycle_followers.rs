@@ -194,29 +194,31 @@ impl Wake for Wakes {
 
 #[test]
 fn w1_a_follower_is_awaited_without_a_runtime_and_woken_once() {
-    let disk = SimStorage::new();
-    let wal = open(&disk);
-    let mut follower = from_oldest(&wal);
-    let wakes = Arc::new(Wakes::default());
-    let waker = Waker::from(Arc::clone(&wakes));
-    let mut context = Context::from_waker(&waker);
-    for number in 1..8 {
-        assert!(follower.poll_next(&mut context).is_pending());
-        assert!(follower.poll_next(&mut context).is_pending(), "to be polled again changes nothing");
-        if number == 4 {
-            wal.rotate().unwrap();
+    within("a follower that is polled", || {
+        let disk = SimStorage::new();
+        let wal = open(&disk);
+        let mut follower = from_oldest(&wal);
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let mut context = Context::from_waker(&waker);
+        for number in 1..8 {
             assert!(follower.poll_next(&mut context).is_pending());
+            assert!(follower.poll_next(&mut context).is_pending(), "to be polled again changes nothing");
+            if number == 4 {
+                wal.rotate().unwrap();
+                assert!(follower.poll_next(&mut context).is_pending());
+            }
+            let before = wakes.0.load(Ordering::SeqCst);
+            append(&wal, number);
+            assert_eq!(wakes.0.load(Ordering::SeqCst), before + 1);
+            match follower.poll_next(&mut context) {
+                Poll::Ready(Some(Ok(record))) => assert_eq!(record.index.get(), number),
+                other => panic!("{other:?}"),
+            }
         }
-        let before = wakes.0.load(Ordering::SeqCst);
-        append(&wal, number);
-        assert_eq!(wakes.0.load(Ordering::SeqCst), before + 1);
-        match follower.poll_next(&mut context) {
-            Poll::Ready(Some(Ok(record))) => assert_eq!(record.index.get(), number),
-            other => panic!("{other:?}"),
-        }
-    }
-    wal.close().unwrap();
-    assert!(matches!(follower.poll_next(&mut context), Poll::Ready(None)));
+        wal.close().unwrap();
+        assert!(matches!(follower.poll_next(&mut context), Poll::Ready(None)));
+    });
 }
 
 #[test]
