@@ -92,6 +92,15 @@ const LINK_RULES: [(&str, LinkRule); 3] = [
     ("a link takes no name's place", links_replace_nothing),
 ];
 
+/// The rule is kept only if this holds.
+macro_rules! holds {
+    ($condition:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err(Broken(format!($($what)+)));
+        }
+    };
+}
+
 type LinkRule = fn(&dyn Storage, &dyn Storage) -> Checked;
 
 /// Links `a` to `b`; `false` if there are no links.
@@ -202,15 +211,6 @@ impl From<IoError> for Broken {
 }
 
 type Checked = Result<(), Broken>;
-
-/// The rule is kept only if this holds.
-macro_rules! holds {
-    ($condition:expr, $($what:tt)+) => {
-        if !$condition {
-            return Err(Broken(format!($($what)+)));
-        }
-    };
-}
 
 /// Checks one rule on an empty directory.
 type Check = fn(&dyn Storage) -> Checked;

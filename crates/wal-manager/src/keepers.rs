@@ -120,7 +120,6 @@ impl Inner {
     /// Keeps every log from `from` on until the pin is dropped, moves on, or holds back more than `budget` bytes that nobody else needs.
     ///
     /// If `from` is deleted already, the pin is [lost](Pin::lost) from the start.
-    #[allow(dead_code, reason = "followers, copies and archives take it")]
     pub(crate) fn pin(
         self: &Arc<Self>,
         kind: KeeperKind,
@@ -140,7 +139,6 @@ impl Inner {
     }
 }
 
-#[allow(dead_code, reason = "followers, copies and archives take it")]
 impl Pin {
     /// Nothing below `from` is needed any more. Never goes back, and brings nothing back that is lost.
     pub(crate) fn advance(&self, from: LogNumber) {
@@ -154,11 +152,9 @@ impl Pin {
 
     /// [`Pin::advance`] by one who deletes by itself.
     pub(crate) fn advance_quietly(&self, from: LogNumber) {
-        let Some(inner) = self.inner.upgrade() else { return };
-        let now = inner.clock.monotonic();
         let mut pins = self.keepers.lock();
         if let Some(pinned) = pins.pins.get_mut(&self.id).filter(|pinned| pinned.from < from) {
-            (pinned.from, pinned.moved) = (from, now);
+            pinned.from = from;
         }
     }
 

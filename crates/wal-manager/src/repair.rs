@@ -173,7 +173,7 @@ impl Repair {
         if let Some(refusal) = plan.refusal {
             return Err(refusal);
         }
-        let found = recovery::report(storage, options, &content, &plan, bad.clone());
+        let found = recovery::report(storage, options, &content, &plan, bad.clone().map(Into::into));
         let left_out = if bad.is_some() { left_out(&logs, &plan) } else { Vec::new() };
         let path = storage.path().to_owned();
         let report = RepairReport { path, checkpoint: bad, left_out, found, aside: None, repaired: None };
