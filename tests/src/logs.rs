@@ -172,7 +172,11 @@ pub fn pattern(salt: usize, length: usize) -> Vec<u8> {
 
 /// The head and the families of a record for `wal-format`.
 pub fn head_of(record: &naive::Record) -> (Head, Vec<FamilyId>) {
-    let kind = if record.kind == 0xf000 { RecordKind::BATCH } else { RecordKind::new(record.kind).unwrap() };
+    let kind = match record.kind {
+        0xf000 => RecordKind::BATCH,
+        0xf001 => RecordKind::MARK,
+        kind => RecordKind::new(kind).unwrap(),
+    };
     let seqs = SeqRange::new(SeqNum::new(record.first_seq), record.count).unwrap();
     let mut head = Head::new(kind, Index::new(record.index), seqs);
     head.time_micros = record.time_micros;

@@ -225,7 +225,7 @@ fn f43_files_that_are_not_ours_are_never_touched() {
 }
 
 /// Blocks of 512 bytes in the limit on a file's size: CHECKPOINT must fit.
-const BLOCKS: u64 = 200;
+const BLOCKS: u64 = 300;
 
 #[test]
 fn f48_f51_f53_a_limit_on_a_files_size_tears_the_last_record_and_loses_no_other() {

@@ -72,7 +72,9 @@ fn g1_logs_go_once_their_memtables_are_flushed() {
     engine.flush().unwrap();
     assert!(engine.logs().len() <= 2, "{:?}", engine.logs());
     assert_given_up(&engine);
-    assert!(engine.stats().logs_deleted >= u64::try_from(before.len()).unwrap());
+    // Some go with the marks, others in the background a moment later.
+    assert!(engine.stats().logs_deleted > 0);
+    assert!(engine.logs().iter().all(|log| !before[..before.len() - 1].contains(&log.log)));
     // And the next one, and those that wait to be used again.
     assert!(files(&dir.join("wal"), ".wal") <= 3 + RECYCLED_LOGS_DEFAULT);
     drop(engine);
