@@ -24,7 +24,6 @@ use crate::report::Reason;
 use crate::retention::Deletion;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
-use crate::{FamilyId, SeqNum};
 
 /// The file that says that a directory is an archive.
 pub(crate) const MARKER: &str = "ARCHIVE";
@@ -130,12 +129,16 @@ impl Archive {
                 Some(header) if header != piece.header => {
                     return Err(Error::ArchiveConflict { path: storage.path().join(name), log });
                 }
-                _ if seeded_bug!(ArchiveBelieved) || self.verify(piece, &name).is_ok() => {
+                _ => match self.verify(piece, &name) {
                     // ORDER: G12. It may have been renamed and not synced by who died.
-                    return Ok(storage.sync_dir()?);
-                }
-                // It has rotted, and the original is still there.
-                _ => storage.unlink(&name)?,
+                    Ok(true) => return Ok(storage.sync_dir()?),
+                    _ if seeded_bug!(ArchiveBelieved) => return Ok(storage.sync_dir()?),
+                    // Whole, and another: the same log of a directory that was copied or restored begins like this one.
+                    Ok(false) => return Err(Error::ArchiveConflict { path: storage.path().join(name), log }),
+                    // It has rotted, and the original is still there to take its place.
+                    Err(Error::ChangedWhileReading { .. }) => {}
+                    Err(error) => return Err(error),
+                },
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -147,7 +150,10 @@ impl Archive {
         }
         let linked = piece.sealed && storage.link_from(&*piece.from, &name, &part).is_ok();
         let made = if linked { None } else { Some(image::copy(storage, piece, &part)?) };
-        self.verify(piece, &part)?;
+        if !self.verify(piece, &part)? {
+            let reason = Box::new(Reason::OtherContent);
+            return Err(Error::ChangedWhileReading { log, offset: piece.end, reason });
+        }
         storage.rename(&part, &name)?;
         // ORDER: G12. The log is in the archive for certain before its original may go.
         if !seeded_bug!(ArchiveNotSynced) {
@@ -157,15 +163,11 @@ impl Archive {
         Ok(())
     }
 
-    /// Reads a log in the archive to its seal.
-    fn verify(&self, piece: &Piece, name: &str) -> Result<()> {
+    /// Reads a log in the archive to its seal; whether it is this one.
+    fn verify(&self, piece: &Piece, name: &str) -> Result<bool> {
         let source = self.storage.open_source(name)?;
         let (seal, end) = image::read_to_seal(source, &piece.header)?;
-        if end == piece.end && piece.digest == Some(seal.digest) {
-            return Ok(());
-        }
-        let reason = Box::new(Reason::OtherContent);
-        Err(Error::ChangedWhileReading { log: piece.header.log, offset: end, reason })
+        Ok(end == piece.end && piece.digest == Some(seal.digest))
     }
 
     /// Removes the oldest logs that are over the limits, and says how many.
@@ -212,14 +214,10 @@ impl Inner {
         self.delete_later();
     }
 
-    /// [`Inner::mark_flushed`], and then what waits to be archived: in the background, if there is one, else here.
-    pub(crate) fn mark_flushed_and_archive(
-        self: &Arc<Self>,
-        marks: &[(FamilyId, SeqNum)],
-    ) -> Result<Deletion> {
-        let mut deletion = self.mark_flushed(marks)?;
+    /// After a deletion: what waits to be archived, and then goes too. In the background, if there is one, else here.
+    pub(crate) fn then_archive(self: &Arc<Self>, mut deletion: Deletion) -> Deletion {
         if self.archive.is_none() || self.housekeeper.delete_in_background(self) {
-            return Ok(deletion);
+            return deletion;
         }
         if self.archive_unneeded() {
             // A failure is told by itself, and tried again: the marks are durable.
@@ -229,7 +227,7 @@ impl Inner {
                 deletion.retry = more.retry;
             }
         }
-        Ok(deletion)
+        deletion
     }
 
     /// Archives the logs that nobody else needs, oldest first; whether any was. A failure is no failure of the log: it is tried again, and the
@@ -242,7 +240,10 @@ impl Inner {
             let (Some(pin), Ok(_)) = (pin.as_ref(), self.check_open()) else { return Ok(()) };
             let unneeded = self.unneeded();
             let Some(last) = unneeded.last().copied() else { return Ok(()) };
-            let (pieces, _) = self.pieces(&self.checkpoint.content())?;
+            let mut base = self.checkpoint.content();
+            // What is archived already is not read again, however long others keep it.
+            base.lowest = base.lowest.max(pin.from());
+            let (pieces, _) = self.pieces(&base)?;
             for piece in pieces.iter().filter(|piece| piece.header.log <= last) {
                 archive.store(piece)?;
                 self.metrics.archived_logs.increment(1);

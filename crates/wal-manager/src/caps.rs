@@ -34,6 +34,7 @@ use wal_io::{IoError, Sink};
 use crate::commit::{Accepted, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Appended, Record};
+use crate::retention::Retention;
 use crate::rotate::{FILL_STEP_BYTES, SealedLog};
 use crate::state::State;
 use crate::wal::Inner;
@@ -213,8 +214,10 @@ pub(crate) fn full_at_open(error: Error) -> Error {
 
 impl Commit {
     /// Notes how much there is behind the active log, and tells those who wait if it has become less.
-    fn recount(&self, bytes: u64, logs: u64) {
+    fn recount(&self, old: &Retention) {
         let mut state = self.lock();
+        // INVARIANT: G7. Counted under the mutex: of two who count, the later one has the newer numbers.
+        let (bytes, logs) = old.size();
         let less = bytes < state.room.old_bytes || logs < state.room.old_logs;
         (state.room.old_bytes, state.room.old_logs) = (bytes, logs);
         state.measure();
@@ -376,7 +379,7 @@ impl Inner {
     }
 
     /// Deletes logs that are flushed already; whether there were any. Not asked twice for a log that somebody else keeps.
-    fn delete_flushed(&self) -> bool {
+    fn delete_flushed(self: &Arc<Self>) -> bool {
         let flushed = self.checkpoint.content().flushed;
         let Some(oldest) = self.retention.old().into_iter().next() else { return false };
         let mut state = self.commit.lock();
@@ -388,13 +391,17 @@ impl Inner {
         }
         state.room.kept = Some(oldest.log);
         drop(state);
-        self.delete_unneeded().is_ok_and(|deletion| !deletion.deleted.is_empty())
+        let deleted = || {
+            let deletion = self.then_archive(self.delete_unneeded().unwrap_or_default());
+            !deletion.deleted.is_empty()
+        };
+        // The window for duplicates gives way: it moves on with appends only, and those are refused.
+        deleted() || self.window_gives_way(oldest.log) && deleted()
     }
 
     /// Counts what is behind the active log.
     pub(crate) fn recount(&self) {
-        let old = self.retention.old();
-        self.commit.recount(old.iter().map(|info| info.bytes).sum(), old.len() as u64);
+        self.commit.recount(&self.retention);
     }
 
     /// Makes sure that the file of the active log has space up to `end`.

@@ -184,6 +184,8 @@ impl Placed for CopyReport {
 impl Inner {
     /// The live logs up to the frontier, oldest first, and the frontier. A log that is deleted meanwhile is an error: the caller has a pin.
     pub(crate) fn pieces(&self, base: &Checkpoint) -> Result<(Vec<Piece>, (Position, u32))> {
+        // First: a log that is closed and sealed behind this look is one that is being written, as far as it was.
+        let old = self.retention.old();
         let state = self.commit.lock();
         let (end, digest) = if seeded_bug!(CopyBeyondFrontier) {
             (state.written, state.written_digest.get())
@@ -191,7 +193,6 @@ impl Inner {
             (state.durable, state.durable_digest.get())
         };
         drop(state);
-        let old = self.retention.old();
         let sealed = old.iter().filter(|info| info.state == LogState::Sealed || seeded_bug!(UnsealedLinked));
         let sealed: Vec<LogNumber> = sealed.map(|info| info.log).collect();
         let mut pieces = Vec::new();
@@ -227,7 +228,7 @@ impl Inner {
         base.next_index = end.index.next().ok_or(Error::Exhausted("index"))?;
         let (content, made) = image::build(target, &pieces, base, || {
             // The pin ends with the log, if that is closed meanwhile.
-            gap(&*self.storage, lowest).map_or(Ok(()), Err)
+            still_there(&*self.storage, lowest)
         })?;
         let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
         let last = made.last().map(|made| (made.log, made.seal.digest));
@@ -259,7 +260,7 @@ fn without_lock(storage: &Arc<dyn Storage>, options: &Options, target: &Target<'
         let copied = copy_proven(storage, options, target, &mut first);
         let Err(error) = copied else { return copied };
         // RD1. What looks like damage is none if the log is not there any more.
-        let error = first.and_then(|first| gap(&**storage, first)).unwrap_or(error);
+        let error = first.and_then(|first| still_there(&**storage, first).err()).unwrap_or(error);
         if error.kind() != ErrorKind::Gap || attempts == 0 {
             return Err(error);
         }
@@ -304,9 +305,10 @@ fn copy_proven(
     let base = Checkpoint { next_index: plan.proven.next_index, ..checkpoint };
     let (content, made) = image::build(target, &pieces, base, || {
         // RD1, R6. A log that is not deleted by now has two names before anybody looks whether it can be used again.
-        let oldest =
-            first.and_then(|first| gap(&**storage, first)).filter(|_| !seeded_bug!(NoLookBehindLinks));
-        oldest.map_or(Ok(()), Err)
+        match *first {
+            Some(first) if !seeded_bug!(NoLookBehindLinks) => still_there(&**storage, first),
+            _ => Ok(()),
+        }
     })?;
     let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
     let last = made.last().map(|made| (made.log, made.seal.digest));
@@ -314,8 +316,12 @@ fn copy_proven(
     Ok(report)
 }
 
-/// Whether the log was deleted.
-pub(crate) fn gap(storage: &dyn Storage, wanted: LogNumber) -> Option<Error> {
-    let oldest = checkpoint::load(storage).ok()??.content.lowest;
-    (wanted < oldest).then_some(Error::Gap { wanted, oldest })
+/// That the log was not deleted; an archive has no CHECKPOINT, and whoever cannot read it does not know.
+pub(crate) fn still_there(storage: &dyn Storage, wanted: LogNumber) -> Result<()> {
+    // Its writer may be between the two slots at one look, but not at the next.
+    let Some(loaded) = checkpoint::load(storage).or_else(|_| checkpoint::load(storage))? else {
+        return Ok(());
+    };
+    let oldest = loaded.content.lowest;
+    if wanted < oldest { Err(Error::Gap { wanted, oldest }) } else { Ok(()) }
 }

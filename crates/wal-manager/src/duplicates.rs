@@ -11,6 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use tracing::warn;
 use wal_format::{Index, LogNumber};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -232,12 +233,27 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// There is no room for a log that nobody but the window needs: it may go, if there is a window. What was in it is recognised until the next open, and
+    /// not any more after that.
+    pub(crate) fn window_gives_way(&self, log: LogNumber) -> bool {
+        let Some(pin) = self.window_pin.0.get().filter(|pin| pin.from() <= log) else { return false };
+        warn!(log = log.get(), "wal.window_gave_way");
+        pin.advance_quietly(log.next().unwrap_or(log));
+        true
+    }
+}
+
 impl crate::commit::Commit {
     /// The oldest log with a record of the window, or the active one; `None` without a window.
     fn window_begins(&self) -> Option<LogNumber> {
         let _window = self.window()?;
         let now = micros(self.clock().wall());
         let mut state = self.lock();
+        // INVARIANT: A11. Records that a crash may take do not push others out of the window that a recovery fills.
+        if state.durable.index.next() != Some(state.next_index) {
+            return None;
+        }
         let (next_index, active) = (state.next_index, state.active.log);
         let duplicates = state.duplicates.as_mut()?;
         Some(duplicates.oldest_log(next_index, now).unwrap_or(active))

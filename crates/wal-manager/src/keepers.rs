@@ -158,6 +158,11 @@ impl Pin {
         }
     }
 
+    /// The oldest log that it keeps.
+    pub(crate) fn from(&self) -> LogNumber {
+        self.keepers.lock().pins.get(&self.id).map_or(LogNumber::default(), |pinned| pinned.from)
+    }
+
     /// Whether logs that it was to keep may be gone: it held back more bytes than its budget, or it came too late. Then it keeps nothing any more.
     pub(crate) fn lost(&self) -> bool {
         self.keepers.lock().pins.get(&self.id).is_none_or(|pinned| pinned.lost)

@@ -14,6 +14,7 @@ use wal_io::fs::FsStorage;
 use wal_io::probe::Way;
 use wal_io::{EntryKind, IoError, Operation, Storage};
 
+use crate::archive;
 use crate::checkpoint::{self, CheckpointFile, Loaded};
 use crate::error::{Error, Result};
 use crate::evidence::look_behind;
@@ -144,7 +145,13 @@ fn run(
 /// # Errors
 /// The directory is no log's. Nothing is created in it then, not even a lock.
 fn check_there(storage: &dyn Storage) -> Result<()> {
-    if list(storage)?.logs.is_empty() && matches!(checkpoint::load(storage), Ok(None)) {
+    let (listing, loaded) = (list(storage)?, checkpoint::load(storage));
+    if listing.others.iter().any(|name| name == archive::MARKER) && matches!(loaded, Ok(None)) {
+        let what = "an archive, which needs no CHECKPOINT: restore from it";
+        let source = io::Error::new(io::ErrorKind::InvalidInput, what);
+        return Err(IoError::new(Operation::Open, storage.path().join(archive::MARKER), source).into());
+    }
+    if listing.logs.is_empty() && matches!(loaded, Ok(None)) {
         let what = "no CHECKPOINT and no logs: not a log's directory";
         let source = io::Error::new(io::ErrorKind::NotFound, what);
         return Err(IoError::new(Operation::Open, storage.path().join(names::CHECKPOINT), source).into());
@@ -231,14 +238,18 @@ fn rebuild(storage: &dyn Storage, logs: &[LogNumber], bad: &Error) -> Result<Che
 /// acknowledged; one that holds as much may count: nothing is lost by it (RC4).
 fn newest(storage: &dyn Storage, headers: &BTreeMap<LogNumber, FileHeader>) -> Result<Option<FileHeader>> {
     for header in headers.values().rev() {
-        let before = header.predecessor.and_then(|before| headers.get(&before.log));
-        let Some(before) = before.filter(|before| before.epoch < header.epoch) else {
-            return Ok(Some(*header));
-        };
+        // All of an earlier epoch: the predecessor holds the last proven byte, and the tail that was to be replaced may be in a later one (RC2).
+        let mut furthest = None;
+        for before in headers.range(..header.log).map(|(_, before)| before) {
+            if before.epoch < header.epoch {
+                furthest = furthest.max(Some(reach(storage, before)?));
+            }
+        }
+        let Some(furthest) = furthest else { return Ok(Some(*header)) };
         let source = storage.open_source(&names::log_name(header.log))?;
         let seed = LogSeed::new(header.wal_id, header.log);
         let stated = look_behind(&*source, &seed, 0, source.length()?)?.has_statement();
-        if stated || reach(storage, header)? >= reach(storage, before)? || seeded_bug!(LeftoverTrusted) {
+        if stated || reach(storage, header)? >= furthest || seeded_bug!(LeftoverTrusted) {
             return Ok(Some(*header));
         }
     }

@@ -12,7 +12,8 @@ use wal_io::Storage;
 use wal_io::fs::FsStorage;
 
 use crate::archive;
-use crate::copy::{CopyReport, gap, in_directory};
+use crate::checkpoint;
+use crate::copy::{CopyReport, in_directory, still_there};
 use crate::error::{Error, Result};
 use crate::image::{self, Piece, Target};
 use crate::inspect::{self, Seen};
@@ -105,8 +106,8 @@ fn restore(sources: &[Arc<dyn Storage>], target: &Target<'_>, to: &RestorePoint)
     }
     let (content, made) = image::build(target, &pieces, base, || {
         // RD1, R6. What a writer has not deleted by now has two names before it looks whether it can use it again.
-        let sealed = pieces.iter().filter(|piece| piece.sealed);
-        sealed.map(|piece| gap(&*piece.from, piece.header.log)).find_map(|gap| gap).map_or(Ok(()), Err)
+        let mut sealed = pieces.iter().filter(|piece| piece.sealed);
+        sealed.try_for_each(|piece| still_there(&*piece.from, piece.header.log))
     })?;
     let report = CopyReport::new(target.storage.path().to_owned(), &content, &pieces, &made);
     info!(records = report.records, next_index = report.next_index.get(), %to, "wal.restored");
@@ -117,7 +118,10 @@ fn restore(sources: &[Arc<dyn Storage>], target: &Target<'_>, to: &RestorePoint)
 fn gather(sources: &[Arc<dyn Storage>]) -> Result<(Vec<Piece>, Checkpoint)> {
     let mut found: BTreeMap<LogNumber, Piece> = BTreeMap::new();
     let mut base: Option<Checkpoint> = None;
-    for source in sources {
+    // Archives last: a log is in its archive before it leaves the directory that is written.
+    let is_archive = |source: &&Arc<dyn Storage>| matches!(checkpoint::load(&***source), Ok(None));
+    let (archives, live): (Vec<_>, Vec<_>) = sources.iter().partition(is_archive);
+    for source in live.into_iter().chain(archives) {
         if archive::is_empty(&**source)? {
             continue;
         }

@@ -39,6 +39,8 @@ impl Inner {
                 self.metrics.poisoned.set(0.0);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
                 self.disk_has_space();
+                // The space of a log that was made ahead is given back; what cannot be removed is tried again.
+                let _ = self.delete_unneeded();
                 self.update_gauges();
             }
             Err(error) => {

@@ -142,6 +142,12 @@ impl Retention {
         self.lock().iter().all(|info| info.state == LogState::Sealed)
     }
 
+    /// How many bytes the logs behind the active one have, and how many they are.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let old = self.lock();
+        (old.iter().map(|info| info.bytes).sum(), old.len() as u64)
+    }
+
     /// The logs behind the active one, oldest first.
     pub(crate) fn old(&self) -> Vec<LogInfo> {
         self.lock().iter().cloned().collect()

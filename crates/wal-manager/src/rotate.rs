@@ -146,20 +146,22 @@ impl Inner {
             old.families.clear();
         }
         let next_index = state.next_index;
+        // INVARIANT: G8. Before anybody sees the log behind it: who looks at what families are left must find them in one or the other.
+        self.retention.closed(&old, end.offset);
         drop(state);
         let families = old.families.iter().map(|(family, seq)| (*family, *seq)).collect();
         let sealed =
             SealedLog { log: old.log, records: old.records, seqs: old.seqs, families, bytes: end.offset };
-        self.retention.closed(&old, end.offset);
         // INVARIANT: G7. What was closed counts before anything is appended behind it.
         self.recount();
+        // As long as nobody appends: everything is durable, so the window moves on.
+        self.release_window();
         drop(exclusive);
         self.metrics.rotations.increment(1);
         info!(log = old.log.get(), next = next.log.get(), records = old.records, "wal.rotated");
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
         }
-        self.release_window();
         self.delete_later();
         self.pressure_later();
         self.update_gauges();

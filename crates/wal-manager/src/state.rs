@@ -266,6 +266,8 @@ impl State {
         self.unsynced.clear();
         self.unsynced_bytes = 0;
         self.failed = None;
+        // What was made ahead is given up.
+        (self.next_wanted, self.better_is_ready) = (false, false);
         let old = mem::replace(&mut self.active, active);
         self.measure();
         old

@@ -173,6 +173,8 @@ impl Wal {
             // The log that an open begins grows.
             reserved: u64::MAX,
         };
+        // Before the log has a thread: what fails from here on must leave nobody behind.
+        let archive = Archive::open(&options, header.wal_id)?;
         let limits = options.limits();
         metrics.caps(&limits);
         let mut state = State::new(active, next_index, seq_floor, promised, limits);
@@ -182,7 +184,7 @@ impl Wal {
         let clock = Arc::clone(&options.clock);
         let commit = Commit::new(state, limits, window, options.policies, clock, metrics.clone())?;
         let inner = Inner {
-            archive: Archive::open(&options, header.wal_id)?,
+            archive,
             storage,
             wal_id: header.wal_id,
             epoch: header.epoch,
@@ -209,8 +211,9 @@ impl Wal {
         };
         inner.update_gauges();
         let inner = Arc::new(inner);
-        inner.begin_to_archive();
+        // The window's logs are kept before anything is let go.
         inner.release_window();
+        inner.begin_to_archive();
         Ok(Self { inner })
     }
 
@@ -313,7 +316,7 @@ impl Wal {
     /// As for [`Wal::mark_flushed`].
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
         self.inner.release_window();
-        self.inner.mark_flushed_and_archive(marks)
+        Ok(self.inner.then_archive(self.inner.mark_flushed(marks)?))
     }
 
     /// Records that nothing of `family` that was appended so far is needed any more, and deletes the logs that nobody needs any more. Replay skips
@@ -326,7 +329,7 @@ impl Wal {
     /// The family is dropped for good when this returns.
     pub fn drop_family(&self, family: FamilyId) -> Result<Deletion> {
         self.inner.release_window();
-        self.inner.drop_family(family)
+        Ok(self.inner.then_archive(self.inner.drop_family(family)?))
     }
 
     /// The sequence number up to which everything of `family` is flushed.

@@ -6,6 +6,7 @@ use wal_format::header::HeaderFault;
 use wal_format::{Epoch, FileHeader, LogNumber, LogSeed, WalId};
 use wal_io::{Source, Storage};
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::follow::FollowFrom;
 use crate::follow::seek::seek;
@@ -13,6 +14,7 @@ use crate::names;
 use crate::read::{LogReader, Place};
 use crate::record::Position;
 use crate::recovery::read_first;
+use crate::report::Reason;
 
 /// Logs in a directory, as one who follows them sees them.
 #[derive(Debug)]
@@ -109,19 +111,34 @@ impl Chain<'_> {
                 }
                 None => low = middle + 1,
             }
-            if from == FollowFrom::Oldest && holding.is_some() {
-                return Ok(holding);
+            if from == FollowFrom::Oldest
+                && let Some(holding) = holding.take()
+            {
+                return self.is_oldest(&holding).map(|()| Some(holding));
             }
         }
         match (holding, oldest) {
             (None, Some(oldest)) => {
                 // Everything before the first log is not there because it was never written, or because it was deleted.
                 if oldest.header.first_index > wal_format::Index::FIRST && !seeded_bug!(FollowerJumpsGap) {
+                    self.is_oldest(&oldest)?;
                     return Err(Error::Gap { wanted: before(&oldest.header), oldest: oldest.log });
                 }
                 Ok(Some(oldest))
             }
             (holding, _) => Ok(holding),
+        }
+    }
+
+    /// That nothing before the log is left, as far as CHECKPOINT knows: otherwise its file has no header any more, and to pass over it would be a jump.
+    fn is_oldest(&self, opened: &Opened) -> Result<()> {
+        let Some(before) = opened.header.predecessor else { return Ok(()) };
+        match checkpoint::load(self.storage)? {
+            Some(loaded) if loaded.content.lowest <= before.log => {
+                let reason = Box::new(Reason::Missing);
+                Err(Error::ChangedWhileReading { log: before.log, offset: 0, reason })
+            }
+            _ => Ok(()),
         }
     }
 

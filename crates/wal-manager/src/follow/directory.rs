@@ -50,13 +50,16 @@ pub struct DirectoryFollower {
     suspicion: Option<Suspicion>,
 }
 
+/// At every so many looks at the same place, everything is read.
+const LOOKS: u32 = 32;
+
 /// Something that only damage explains, unless it is the work of a writer that goes on meanwhile (RD1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Suspicion {
     log: LogNumber,
     offset: u64,
-    /// Everything was read, and it is no damage.
-    cleared: bool,
+    /// How often it was met since the first time.
+    looks: u32,
 }
 
 impl DirectoryFollower {
@@ -252,13 +255,15 @@ impl DirectoryFollower {
     /// Something looks like damage. Twice in a row at the same place, everything is read.
     fn suspect(&mut self, log: LogNumber, offset: u64) -> Result<()> {
         match self.suspicion.filter(|before| (before.log, before.offset) == (log, offset)) {
-            None => self.suspicion = Some(Suspicion { log, offset, cleared: false }),
-            Some(before) if before.cleared => {}
-            Some(_) => {
-                if let Some(damage) = self.damage()? {
+            None => self.suspicion = Some(Suspicion { log, offset, looks: 0 }),
+            Some(Suspicion { looks, .. }) => {
+                // What nothing proves today may be proven later.
+                if looks % LOOKS == 0
+                    && let Some(damage) = self.damage()?
+                {
                     return Err(damage);
                 }
-                self.suspicion = Some(Suspicion { log, offset, cleared: true });
+                self.suspicion = Some(Suspicion { log, offset, looks: looks.wrapping_add(1) });
             }
         }
         Ok(())
