@@ -275,6 +275,28 @@ fn g12_an_archive_belongs_to_one_log() {
     assert!(matches!(error, Error::ArchiveConflict { .. }), "{error}");
 }
 
+/// A log that was cut by a restore begins like the one in the archive, which goes on longer and stays as it is.
+#[test]
+fn g12_v17_the_log_of_a_restored_directory_does_not_take_the_place_of_an_archived_one() {
+    let disk = SimStorage::new();
+    let wal = reopen(archiving(&disk, ArchiveLimits::NONE)).0;
+    fill(&wal, 1, 8, 4);
+    wal.append(record(&payload(9, 300))).unwrap();
+    flush(&wal, 8);
+    wal.close().unwrap();
+    let archived = disk.directory("archive").read_file("000002.wal").unwrap();
+    let target = SimStorage::new();
+    Wal::restore_on(&sources(&disk), &target, &RestorePoint::Seq(SeqNum::new(6))).unwrap();
+    let archive = Arc::new(disk.directory("archive"));
+    let wal = reopen(options(&target).log_bytes(SMALL).archive_on(archive.clone(), ArchiveLimits::NONE)).0;
+    wal.append(record(&payload(7, 300))).unwrap();
+    wal.rotate().unwrap();
+    wal.append(record(&payload(8, 300))).unwrap();
+    flush(&wal, 7);
+    drop(wal);
+    assert_eq!(archive.read_file("000002.wal").unwrap(), archived, "records 7 and 8 are nowhere else");
+}
+
 /// The archive stands still, appends do not.
 #[test]
 fn g12_appends_and_marks_do_not_wait_for_the_archive() {

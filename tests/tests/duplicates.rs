@@ -320,6 +320,60 @@ fn a11_writers_that_append_the_same_keys_at_once_leave_each_once() {
     });
 }
 
+/// The window moves on with appends only, which a cap refuses: so it gives way, and does not keep the log full for ever.
+#[test]
+fn a11_g9_a_window_does_not_keep_a_log_full() {
+    for by_bytes in [true, false] {
+        let disk = MemStorage::new();
+        let options = options(&disk).log_bytes(SMALL).duplicates(Window::new(1000));
+        let options = if by_bytes { options.cap_bytes(4 * SMALL) } else { options.cap_logs(2) };
+        let wal = reopen(options).0;
+        let mut key = 0;
+        for _ in 0..3 {
+            let full = loop {
+                key += 1;
+                match wal.append(keyed(key, &[7; 1000])) {
+                    Ok(appended) => assert!(!appended.duplicate),
+                    Err(error) => break error,
+                }
+                assert!(key < 10_000, "it never gets full");
+            };
+            assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+            wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+            assert!(
+                !wal.append(keyed(key, b"what was refused")).unwrap().duplicate,
+                "deletion is the way out"
+            );
+        }
+        assert!(wal.append(keyed(key, b"again")).unwrap().duplicate);
+    }
+}
+
+/// Records that a crash takes push none out of the window: what was durable before them is known after it.
+#[test]
+fn a11_records_that_are_not_durable_let_no_log_of_the_window_go() {
+    let disk = SimStorage::new();
+    let open = |disk: &SimStorage| reopen(options(disk).duplicates(Window::new(4))).0;
+    let wal = open(&disk);
+    let mut last = SeqNum::new(0);
+    for key in 1..=4_u128 {
+        last = wal.append(keyed(key, b"in the first log")).unwrap().seqs.last();
+    }
+    wal.rotate().unwrap();
+    wal.append(keyed(5, b"durable")).unwrap();
+    for key in 6..=8_u128 {
+        wal.append_with(keyed(key, b"lost"), Buffered).unwrap();
+    }
+    wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
+    let disk = disk.crash_all_lost();
+    drop(wal);
+    let wal = open(&disk);
+    for key in 2..=5_u128 {
+        assert!(wal.append(keyed(key, b"again")).unwrap().duplicate, "key {key}");
+    }
+    assert!(!wal.append(keyed(6, b"it is gone")).unwrap().duplicate);
+}
+
 /// Without the records of the window it could not be filled again: they keep their logs, and let them go when the window has moved on.
 #[test]
 fn a11_logs_of_the_window_outlive_their_flush() {

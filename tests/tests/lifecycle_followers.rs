@@ -617,3 +617,18 @@ fn w1_damage_ahead_of_a_follower_of_a_directory_is_told() {
     }
     wal.close().unwrap();
 }
+
+/// The oldest log lost its header: it is not passed over, and not called deleted.
+#[test]
+fn w4_a_log_without_a_header_is_not_passed_over() {
+    let disk = SimStorage::new();
+    let wal = four_logs(options(&disk));
+    disk.corrupt("000001.wal", |bytes| bytes[12] ^= 1);
+    for from in [FollowFrom::Oldest, FollowFrom::Index(Index::FIRST)] {
+        let first = options(&disk).follow(from).and_then(|mut outside| outside.try_next());
+        let error = first.expect_err("records are missing");
+        assert_eq!(error.kind(), ErrorKind::Damage, "{error}");
+        let first = wal.follow(from).and_then(|mut live| live.try_next());
+        assert_eq!(first.expect_err("records are missing").kind(), ErrorKind::Damage);
+    }
+}

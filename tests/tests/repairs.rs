@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use wal_io::sim::{Fault, SimStorage};
-use wal_manager::{Error, ErrorKind, FamilyId, RepairReport, SeqNum, Verdict, Wal};
+use wal_manager::{ArchiveLimits, Error, ErrorKind, FamilyId, RepairReport, SeqNum, Verdict, Wal};
 use wal_tests::life::{SMALL, open, options, payload, read_back, record, reopen};
 
 fn files(disk: &SimStorage) -> BTreeMap<String, Vec<u8>> {
@@ -143,12 +144,33 @@ fn v4_repair_of_what_needs_none_does_nothing() {
 /// log counts.
 #[test]
 fn v4_rc4_repair_trusts_no_leftover_that_holds_less_than_was_acknowledged() {
+    // The predecessor of the recovery's log, which holds the last proven byte, is the log of the tail, or the one before it, or there is none.
+    for before in [Before::Group, Before::Rotation, Before::Nothing] {
+        leftovers(before);
+    }
+}
+
+/// What stands before the only group of a log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Before {
+    Group,
+    Rotation,
+    Nothing,
+}
+
+fn leftovers(before: Before) {
+    let first = if before == Before::Nothing { 1 } else { 2 };
     let life = || {
         let disk = SimStorage::new();
         let wal = reopen(options(&disk).log_bytes(SMALL)).0;
-        wal.append(record(&payload(1, 300))).unwrap();
+        if before != Before::Nothing {
+            wal.append(record(&payload(1, 300))).unwrap();
+        }
+        if before == Before::Rotation {
+            wal.rotate().unwrap();
+        }
         // One group that nothing proves yet, of several sectors.
-        for number in 2..=9 {
+        for number in first..=9 {
             drop(wal.submit(record(&payload(number, 700))).unwrap());
         }
         wal.sync().unwrap();
@@ -164,7 +186,7 @@ fn v4_rc4_repair_trusts_no_leftover_that_holds_less_than_was_acknowledged() {
             let after = if seed == 0 { disk.crash_all_kept() } else { disk.crash(seed) };
             spoil_checkpoint(&after);
             repair(&after);
-            assert_eq!(indices(&after), (1..=9).collect::<Vec<_>>(), "step {steps} seed {seed}");
+            assert_eq!(indices(&after), (1..=9).collect::<Vec<_>>(), "{before:?} step {steps} seed {seed}");
         }
         if ended {
             break;
@@ -172,6 +194,25 @@ fn v4_rc4_repair_trusts_no_leftover_that_holds_less_than_was_acknowledged() {
         steps += 1;
     }
     assert!(steps > 5, "{steps} steps");
+}
+
+/// An archive has logs and no CHECKPOINT, and needs none.
+#[test]
+fn v4_g12_an_archive_is_not_repaired() {
+    let disk = SimStorage::new();
+    let archive = disk.directory("archive");
+    let options = |disk: &SimStorage| options(disk).log_bytes(SMALL);
+    let wal = reopen(options(&disk).archive_on(Arc::new(archive.clone()), ArchiveLimits::NONE)).0;
+    wal.append(record(&payload(1, 300))).unwrap();
+    wal.rotate().unwrap();
+    wal.append(record(&payload(2, 300))).unwrap();
+    wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(1)).unwrap();
+    wal.close().unwrap();
+    let before = files(&archive);
+    assert!(before.contains_key("000001.wal"), "{:?}", before.keys());
+    let error = options(&archive).repair_with(disk.directory("aside")).unwrap_err();
+    assert!(error.to_string().contains("archive"), "{error}");
+    assert_eq!(files(&archive), before);
 }
 
 /// A power cut at every step of a repair: the next one finishes it, and nothing is lost, here or aside.
