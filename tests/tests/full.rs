@@ -797,6 +797,7 @@ fn f50_an_open_that_finds_no_space_says_so_and_changes_nothing_that_counts() {
 fn f50_a_crash_at_any_operation_of_an_open_on_a_full_disk_takes_nothing() {
     for closed in [false, true] {
         for operations in 0.. {
+            assert!(operations < 1000, "it does not open, however many operations it has");
             let (disk, acked) = full_and_ended(Way::Filled, closed);
             disk.crash_after(operations);
             let opened = options(&disk).log_bytes(SMALL).way(Way::Filled).recover().and_then(|recovery| {
