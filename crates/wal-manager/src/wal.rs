@@ -260,7 +260,7 @@ impl Wal {
         Ok(Ticket::new(Arc::clone(&self.inner), appended))
     }
 
-    /// Appends a mark: a record of kind [`RecordKind::MARK`] to which a restore can go ([`RestorePoint::Mark`](crate::RestorePoint::Mark)). It takes one
+    /// Appends a mark: a record of kind [`RecordKind::MARK`](crate::RecordKind::MARK) to which a restore can go ([`RestorePoint::Mark`](crate::RestorePoint::Mark)). It takes one
     /// sequence number, of family 0; see [`Record::mark`] to give it others. Replay hands it out like any record.
     ///
     /// # Errors
