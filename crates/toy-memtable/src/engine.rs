@@ -184,7 +184,7 @@ impl Engine {
     /// The log has failed or was closed.
     pub fn sync(&self) -> Result<(), EngineError> {
         self.shared.check()?;
-        self.shared.wal.sync()?;
+        self.shared.wal.sync().inspect_err(|error| self.shared.doubt(error))?;
         Ok(())
     }
 
@@ -305,11 +305,7 @@ impl Engine {
             Some(durability) => shared.wal.append_with(batch, durability),
             None => shared.wal.append(batch),
         };
-        let appended = appended.inspect_err(|error| {
-            if error.kind() == ErrorKind::Poisoned {
-                let _ = shared.in_doubt.set(error.clone());
-            }
-        })?;
+        let appended = appended.inspect_err(|error| shared.doubt(error))?;
         // The gate is held: this is the memtable of the log that took the record.
         let active = Arc::clone(&read(&shared.sources).active);
         active.insert(batch.ops(), appended.seqs.first(), |_, _| false)?;
@@ -343,6 +339,13 @@ enum Sealed {
 }
 
 impl Shared {
+    /// Remembers that the log has failed, in whatever call: the log may go on, and what others have written meanwhile is in doubt.
+    fn doubt(&self, error: &wal_manager::Error) {
+        if error.kind() == ErrorKind::Poisoned {
+            let _ = self.in_doubt.set(error.clone());
+        }
+    }
+
     /// # Errors
     /// A write has failed in a way that leaves its record in doubt.
     fn check(&self) -> Result<(), EngineError> {
@@ -391,7 +394,7 @@ impl Shared {
             return Ok(Sealed::Full);
         }
         // ORDER: the log first; if it refuses, nothing has changed here.
-        self.wal.rotate()?;
+        self.wal.rotate().inspect_err(|error| self.doubt(error))?;
         let active = Arc::new(Memtable::new(full.id().saturating_add(1)));
         // Read and replaced under one lock: the flush thread may have changed the rest during the rotation.
         let mut sources = write(&self.sources);
