@@ -26,9 +26,9 @@ fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_
         threads: 2,
         generations: vec![
             Generation { damaged_calls, ..generation(1, 4, Some(3), 0) },
-            generation(times(1600.0), 2, Some(1), times(1250.0)),
-            generation(times(3200.0), 1, Some(0), times(250.0)),
-            generation(times(7700.0), 0, None, 0),
+            generation(times(1800.0), 2, Some(1), times(1250.0)),
+            generation(times(3500.0), 1, Some(0), times(250.0)),
+            generation(times(8400.0), 0, None, 0),
         ],
     };
     explored(&bounds);
