@@ -244,6 +244,8 @@ impl Engine {
         let flushed = self.stop(flusher, Mode::Drain);
         let closed = self.shared.wal.close();
         flushed?;
+        // The log may have gone on by itself and closed well: what a writer was told before still holds.
+        self.shared.check()?;
         Ok(closed?)
     }
 
