@@ -10,8 +10,10 @@ use wal_benches::replay::{DIRECTORY_BYTES, Directory, SIZES};
 
 type Work = fn(&Directory) -> Duration;
 
-const WORK: [(&str, Work); 5] = [
+const WORK: [(&str, Work); 7] = [
     ("recover_and_records", |directory| directory.recover().total()),
+    ("for_each_of_one_thread", |directory| directory.for_each(1).total()),
+    ("for_each_of_two_threads", |directory| directory.for_each(2).total()),
     ("inspect_and_records", |directory| directory.inspect().total()),
     ("records", |directory| directory.inspect().records),
     ("raw_read_crc", Directory::bare),

@@ -2,12 +2,16 @@
 
 use std::fs::{self, File};
 use std::hint::black_box;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wal_manager::{Durability, Options, Record, RecordKind, Records, Verdict, Wal};
+use wal_manager::{
+    Durability, Error, Options, Record, RecordKind, Records, RecoveredRecord, Recovery, Verdict, Wal,
+};
 
 use crate::data::{self, Payloads};
 use crate::stopwatch::time;
@@ -110,8 +114,40 @@ impl Directory {
         self.recover_with(|path| Wal::options(path))
     }
 
+    /// The same with `Recovery::for_each`, several logs at once.
+    pub fn for_each(&self, threads: usize) -> Halves {
+        let threads = NonZeroUsize::new(threads).expect("at least one thread");
+        self.replay_with(
+            |path| Wal::options(path).recovery_threads(threads),
+            |recovery| {
+                let (records, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+                let each = |record: RecoveredRecord| {
+                    bytes.fetch_add(black_box(record).payload.len() as u64, Ordering::Relaxed);
+                    records.fetch_add(1, Ordering::Relaxed);
+                    Ok::<_, Error>(())
+                };
+                let (took, result) = time(|| recovery.for_each(each));
+                result.expect("it was closed cleanly");
+                assert_eq!(
+                    (records.into_inner(), bytes.into_inner()),
+                    (self.records, self.payload_bytes()),
+                    "all of them"
+                );
+                took
+            },
+        )
+    }
+
     /// [`Directory::recover`] with options of the caller's choice.
     pub fn recover_with(&self, options: impl FnOnce(&Path) -> Options) -> Halves {
+        self.replay_with(options, |recovery| self.drain(recovery.records()))
+    }
+
+    fn replay_with(
+        &self,
+        options: impl FnOnce(&Path) -> Options,
+        replay: impl FnOnce(&Recovery) -> Duration,
+    ) -> Halves {
         let copy = data::directory();
         for entry in fs::read_dir(&self.path).expect("a directory") {
             let from = entry.expect("an entry").path();
@@ -124,7 +160,7 @@ impl Directory {
         }
         let (open, recovery) = time(|| options(copy.path()).recover().expect("it was closed cleanly"));
         assert_eq!(recovery.report().verdict, Verdict::Clean);
-        let records = self.drain(recovery.records());
+        let records = replay(&recovery);
         let (commit, _) = time(|| recovery.finish().expect("it was read to its end"));
         Halves { open: open + commit, records }
     }
@@ -149,8 +185,12 @@ impl Directory {
             }
             (records, bytes)
         });
-        assert_eq!((records, bytes), (self.records, self.records * self.size as u64), "all of them");
+        assert_eq!((records, bytes), (self.records, self.payload_bytes()), "all of them");
         took
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        self.records * self.size as u64
     }
 
     /// Reads the same files once, 256 KiB at a time into one buffer, and takes the CRC-32 of every piece as long as a record is in the file.

@@ -188,3 +188,28 @@ fn r6_a_log_whose_seal_failed_is_not_used_again() {
     assert_eq!(flush_all(&wal), 1);
     assert!(!disk.file_names().contains(&"000001.wal".to_owned()), "it is gone, and does not wait");
 }
+
+#[test]
+fn r6_s15_a_direct_log_that_was_used_before_reads_nothing_while_it_is_written() {
+    let disk = SimStorage::new();
+    let options = || life::options(&disk).log_bytes(LOG_BYTES_MIN).way(Way::Direct).recycle(2);
+    let (wal, ..) = reopen(options());
+    wal.append(record(b"in the first log")).unwrap();
+    wal.housekeep().unwrap();
+    // The first log of an open grows: only from the second on are files ready to be used again.
+    for _ in 0..3 {
+        wal.rotate().unwrap();
+        wal.append(record(&payload(1, 1000))).unwrap();
+        flush_all(&wal);
+        wal.housekeep().unwrap();
+    }
+    assert!(disk.trace().iter().any(|line| line.starts_with("rename ")), "{:#?}", disk.trace());
+    wal.rotate().unwrap();
+    let before = disk.trace().len();
+    for number in 0..20 {
+        wal.append(record(&payload(number, 2500))).unwrap();
+    }
+    let appends = disk.trace().split_off(before);
+    assert!(appends.iter().filter(|line| line.starts_with("write ")).count() >= 20, "{appends:#?}");
+    assert!(!appends.iter().any(|line| line.starts_with("read ")), "{appends:#?}");
+}

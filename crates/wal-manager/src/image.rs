@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::names::{self, Name};
 use crate::read::{Item, LogReader, Stop};
 use crate::recovery::progress::Meter;
+use crate::recovery::threads::Threads;
 use crate::recovery::{decide, list};
 use crate::report::{LogVerdict, Reason};
 
@@ -268,7 +269,7 @@ fn checkpoint_of(base: Checkpoint, pieces: &[Piece], made: &[Made]) -> Checkpoin
 
 /// Reads the directory as recovery will, and accepts only what is clean.
 fn check(storage: &dyn Storage, content: &Checkpoint) -> Result<()> {
-    let plan = decide(storage, content, list(storage)?, &Meter::default())?;
+    let plan = decide(storage, content, list(storage)?, &Meter::default(), Threads::ONE)?;
     if let Some(refusal) = plan.refusal {
         return Err(refusal);
     }

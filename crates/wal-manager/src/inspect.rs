@@ -146,7 +146,8 @@ pub(crate) fn is_log(error: &IoError) -> bool {
 
 fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
     let (checkpoint, listing, fault) = snapshot(storage, options.mode == RecoveryMode::Salvage)?;
-    let plan = decide(storage, &checkpoint, listing, &Meter::new(options.on_progress.clone()))?;
+    let plan =
+        decide(storage, &checkpoint, listing, &Meter::new(options.on_progress.clone()), options.threads)?;
     Ok(Seen { checkpoint, plan, fault })
 }
 

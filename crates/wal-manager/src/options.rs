@@ -1,6 +1,7 @@
 //! Options of a log, checked once when it is opened.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::follow::{DirectoryFollower, FollowFrom};
 use crate::inspect::Inspection;
 use crate::pressure::{OnPressure, Pressure};
 use crate::record::Durability;
+use crate::recovery::threads::Threads;
 use crate::recovery::{Recovery, RecoveryMode};
 
 /// Size at which a log is closed and the next begun, if the engine does not rotate before: 64 MiB, the memtable of most engines.
@@ -88,6 +90,7 @@ pub struct Options {
     pub(crate) wal_id: Option<WalId>,
     pub(crate) on_progress: Option<OnProgress>,
     pub(crate) background: bool,
+    pub(crate) threads: Threads,
     pub(crate) window: Option<Window>,
     /// `None`: measured when the log is opened.
     pub(crate) way: Option<Way>,
@@ -126,7 +129,8 @@ impl Options {
     }
 
     pub(crate) fn on_storage(storage: Arc<dyn Storage>) -> Self {
-        Self { background: false, way: Some(Way::Append), ..Self::at(Place::Storage(storage)) }
+        let place = Place::Storage(storage);
+        Self { background: false, threads: Threads::ONE, way: Some(Way::Append), ..Self::at(place) }
     }
 
     fn at(place: Place) -> Self {
@@ -147,6 +151,7 @@ impl Options {
             wal_id: None,
             on_progress: None,
             background: true,
+            threads: Threads::of_this_machine(),
             window: None,
             way: None,
             recycle: None,
@@ -284,6 +289,14 @@ impl Options {
         self
     }
 
+    /// How many threads read the logs of a recovery, the caller's included: those that check every byte after a crash, and those of
+    /// [`Recovery::for_each`](crate::Recovery::for_each). Each holds about 256 KiB. Default as many as the machine runs at once, at most 8, for a
+    /// directory, and one for a storage of your own: a simulated disk then sees one order of operations.
+    pub fn recovery_threads(mut self, threads: NonZeroUsize) -> Self {
+        self.threads = Threads::new(threads);
+        self
+    }
+
     /// Calls `callback` at each rotation and each deletion after which live logs are over `soft_bytes` bytes, or are more than `soft_logs`
     /// (`u64::MAX` and `usize::MAX`: no limit), with the families that keep the oldest log, and up to where to flush them. An idle family is
     /// noticed this way.
@@ -361,6 +374,9 @@ impl Options {
     }
 
     /// Called now and then while recovery reads.
+    ///
+    /// # Concurrency
+    /// By whatever thread has read, one call at a time; what is told only grows.
     pub fn on_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.on_progress = Some(Arc::new(callback));
         self

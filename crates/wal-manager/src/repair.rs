@@ -176,7 +176,8 @@ impl Repair {
             Err(error) => return Err(error),
         };
         let logs = listing.logs.clone();
-        let plan = decide(storage, &content, listing, &Meter::new(options.on_progress.clone()))?;
+        let plan =
+            decide(storage, &content, listing, &Meter::new(options.on_progress.clone()), options.threads)?;
         if let Some(refusal) = plan.refusal {
             return Err(refusal);
         }

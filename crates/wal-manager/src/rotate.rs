@@ -326,7 +326,8 @@ impl Inner {
         }
         self.storage.rename(old, name)?;
         self.metrics.recycled_logs.increment(1);
-        Ok(Some(sink))
+        // As of a new file: a sink that has written zeros as far as the end would read each block before the first record in it.
+        Ok(Some(self.storage.open_sink_with(name, self.files.way.access())?))
     }
 
     /// Writes the seal of a log that is not written any more and is wholly durable. A failure harms nobody (PR6): the successor's header

@@ -10,6 +10,7 @@ use crate::evidence::look_behind;
 use crate::recovery::progress::Meter;
 use crate::recovery::survey::{self, LogFile, Walked};
 use crate::recovery::table::Header;
+use crate::recovery::threads::Threads;
 use crate::recovery::vouch;
 
 /// One number on the way back from the newest log.
@@ -90,8 +91,8 @@ fn proven_above(
 /// How the logs of the chain become known.
 #[derive(Clone, Copy)]
 pub(crate) enum Survey<'a> {
-    /// Every byte is read and checked.
-    Read(&'a Meter),
+    /// Every byte is read and checked, by so many threads.
+    Read(&'a Meter, Threads),
     /// Headers, seals and CHECKPOINT vouch for what lies between (`vouch.rs`).
     Vouch,
 }
@@ -103,29 +104,30 @@ pub(super) fn read_links(
     survey: Survey<'_>,
     checkpoint: &Checkpoint,
 ) -> Result<Option<Vec<Link>>> {
-    let mut links = Vec::with_capacity(chain.links.len());
     let mut successor: Option<FileHeader> = None;
+    let mut to_read = Vec::with_capacity(chain.links.len());
     for &(log, known) in &chain.links {
+        // A broken link's file stays in `files`, for its report.
         let file = if known { files.remove(&log) } else { None };
         let opened = file.and_then(|file| file.header.map(|header| (file, header)));
-        let Some((file, header)) = opened else {
-            links.push(Link::Broken(log));
-            successor = None;
-            continue;
-        };
-        let end = successor.and_then(|next| next.predecessor).map(|before| before.end);
-        let walked = match survey {
-            Survey::Read(meter) => survey::walk(file, header, end, meter)?,
-            Survey::Vouch => match vouch::vouched(file, header, successor.as_ref(), checkpoint)? {
-                Some(walked) => walked,
-                None => return Ok(None),
-            },
-        };
-        successor = Some(walked.header);
-        links.push(Link::Log(Box::new(walked)));
+        let header = opened.as_ref().map(|(_, header)| *header);
+        to_read.push((log, opened, std::mem::replace(&mut successor, header)));
     }
-    // A broken link's file stays in `files`, for its report.
-    Ok(Some(links))
+    let read = |(log, opened, successor): (LogNumber, Option<(LogFile, FileHeader)>, Option<FileHeader>)| {
+        let Some((file, header)) = opened else { return Ok(Some(Link::Broken(log))) };
+        let walked = match survey {
+            Survey::Read(meter, _) => {
+                let end = successor.and_then(|next| next.predecessor).map(|before| before.end);
+                Some(survey::walk(file, header, end, meter)?)
+            }
+            Survey::Vouch => vouch::vouched(file, header, successor.as_ref(), checkpoint)?,
+        };
+        Ok(walked.map(|walked| Link::Log(Box::new(walked))))
+    };
+    match survey {
+        Survey::Read(_, threads) => Ok(threads.each(to_read, |job, _| read(job))?.into_iter().collect()),
+        Survey::Vouch => to_read.into_iter().map(read).collect(),
+    }
 }
 
 /// What is known about a log of the chain besides what stands in it.

@@ -15,6 +15,7 @@ use crate::recovery::chain::{Survey, chain, read_links};
 use crate::recovery::judge::Judge;
 use crate::recovery::progress::Meter;
 use crate::recovery::survey::{self, Listing, LogFile, Walked};
+use crate::recovery::threads::Threads;
 use crate::report::{Finding, LogReport, LogVerdict, Proof, Reason};
 
 /// The decision.
@@ -53,7 +54,7 @@ pub(crate) struct Proven {
     pub(crate) seq_floor: SeqNum,
 }
 
-/// Decides by reading every byte.
+/// Decides by reading every byte, several logs at once.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -62,8 +63,9 @@ pub(crate) fn decide(
     checkpoint: &Checkpoint,
     listing: Listing,
     meter: &Meter,
+    threads: Threads,
 ) -> Result<Plan> {
-    let plan = decide_by(storage, checkpoint, listing, Survey::Read(meter))?;
+    let plan = decide_by(storage, checkpoint, listing, Survey::Read(meter, threads))?;
     meter.finish();
     Ok(plan.unwrap_or_default())
 }
@@ -93,7 +95,7 @@ fn decide_by(
     let mut files = BTreeMap::new();
     for &log in &listing.logs {
         let file = survey::open_log(storage, checkpoint, log)?;
-        if let Survey::Read(meter) = survey {
+        if let Survey::Read(meter, _) = survey {
             meter.expect(if log < checkpoint.lowest { 0 } else { file.length });
         }
         files.insert(log, file);

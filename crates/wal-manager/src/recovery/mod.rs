@@ -14,10 +14,12 @@ pub(crate) mod progress;
 pub(crate) mod stream;
 mod survey;
 mod table;
+pub(crate) mod threads;
 pub(crate) mod unread;
 mod vouch;
 
 use std::collections::BTreeMap;
+use std::slice::SliceIndex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,8 +41,9 @@ use crate::names;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Part, Stream};
+use crate::recovery::threads::Threads;
 use crate::recovery::unread::{Replayed, Unread};
-use crate::replay::Records;
+use crate::replay::{Records, RecoveredRecord};
 use crate::report::{CheckpointFault, LogVerdict, RecoveryReport, Verdict};
 use crate::reserve;
 use crate::wal::{Parts, Wal};
@@ -79,6 +82,7 @@ pub struct Recovery {
     stream: Stream,
     flushed: BTreeMap<FamilyId, SeqNum>,
     replayed: Arc<Replayed>,
+    threads: Threads,
 }
 
 /// How far a recovery has come.
@@ -106,8 +110,8 @@ struct Opening {
 impl Opening {
     /// Reads every byte and decides anew.
     fn read(mut self, report: &mut RecoveryReport) -> Result<Self> {
-        let meter = Meter::new(self.options.on_progress.clone());
-        self.plan = decide(&*self.storage, &self.loaded.content, list(&*self.storage)?, &meter)?;
+        let (meter, threads) = (Meter::new(self.options.on_progress.clone()), self.options.threads);
+        self.plan = decide(&*self.storage, &self.loaded.content, list(&*self.storage)?, &meter, threads)?;
         let fault = self.loaded.fault.map(CheckpointFault::from);
         *report = self::report(&*self.storage, &self.options, &self.loaded.content, &self.plan, fault);
         count(&self.metrics, report);
@@ -159,14 +163,20 @@ impl Recovery {
         let Some(loaded) = loaded else {
             let wal_id = options.wal_id.map_or_else(random_id, Ok)?;
             let file = CheckpointFile::create(&*storage, wal_id, options.config_fingerprint)?;
-            let plan = decide(&*storage, &file.content(), listing, &Meter::default())?;
+            let plan = decide(&*storage, &file.content(), listing, &Meter::default(), Threads::ONE)?;
             let mut report = report(&*storage, options, &file.content(), &plan, None);
             let committed = commit::commit(&storage, &file, options, plan, &mut report)?;
             let way = choose_way(&*storage, options, &metrics, &mut report);
             finished(&metrics, &mut report, options.clock.monotonic().saturating_sub(start));
             let stream = Stream::new(committed.read.clone(), None);
             let parts = Parts::new(storage, options, way, metrics, lock, file, committed);
-            return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, BTreeMap::new()));
+            return Ok(Self::new(
+                Stage::Committed(Box::new(parts)),
+                report,
+                stream,
+                BTreeMap::new(),
+                options.threads,
+            ));
         };
         let flushed = loaded.content.flushed.clone();
         let unread = match options.mode {
@@ -178,7 +188,10 @@ impl Recovery {
         let was_read = unread.is_none();
         let plan = match unread {
             Some(plan) => plan,
-            None => decide(&*storage, &loaded.content, listing, &Meter::new(options.on_progress.clone()))?,
+            None => {
+                let meter = Meter::new(options.on_progress.clone());
+                decide(&*storage, &loaded.content, listing, &meter, options.threads)?
+            }
         };
         let (found, expected) = (loaded.content.config_fingerprint, options.config_fingerprint);
         if expected != 0 && found != 0 && expected != found {
@@ -190,14 +203,14 @@ impl Recovery {
         // Nothing was changed so far: an open that is refused leaves the directory as it was.
         refuse(&plan, report.clone())?;
         let spent = options.clock.monotonic().saturating_sub(start);
-        let options = options.clone();
+        let (options, threads) = (options.clone(), options.threads);
         let opening = Opening { storage, options, metrics, lock, loaded, plan, spent };
         if was_read {
             let (parts, stream) = opening.commit(&mut report)?;
-            return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, flushed));
+            return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, flushed, threads));
         }
         let parts = opening.plan.prefix.iter().map(Part::unread).collect();
-        Ok(Self::new(Stage::Unread(Box::new(opening)), report, Stream::new(parts, None), flushed))
+        Ok(Self::new(Stage::Unread(Box::new(opening)), report, Stream::new(parts, None), flushed, threads))
     }
 
     fn new(
@@ -205,8 +218,9 @@ impl Recovery {
         report: RecoveryReport,
         stream: Stream,
         flushed: BTreeMap<FamilyId, SeqNum>,
+        threads: Threads,
     ) -> Self {
-        Self { stage, report, stream, flushed, replayed: Arc::default() }
+        Self { stage, report, stream, flushed, replayed: Arc::default(), threads }
     }
 
     /// What was found and done.
@@ -217,18 +231,67 @@ impl Recovery {
     /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
     /// with the logs. May be called again; each call begins anew.
     pub fn records(&self) -> Records {
-        let judge = match &self.stage {
-            Stage::Committed(_) => None,
-            Stage::Unread(opening) => Some(Unread::new(
-                Arc::clone(&opening.storage),
-                &opening.options,
-                &opening.loaded,
-                &opening.plan,
-                &self.replayed,
-            )),
+        self.replay(self.stream.clone(), &self.replayed, self.judge(.., &Arc::new(self.meter())))
+    }
+
+    /// Replays with several threads ([`Options::recovery_threads`](crate::Options::recovery_threads)): calls `each` for every record that
+    /// [`Recovery::records`] would give. For an engine whose memtable many threads may write to, and orders by sequence number: most of the time
+    /// of a replay is the engine's.
+    ///
+    /// # Order
+    /// The records of one log come in order, from one thread. Those of several logs come at the same time.
+    ///
+    /// # Errors
+    /// The error of the lowest log that has one: damage, as [`Recovery::records`] gives it, or what `each` returned. Records of other logs may have
+    /// been handed out by then, also such that come behind it: throw away what was built of them.
+    ///
+    /// # Concurrency
+    /// Blocks until all is read, and reads in the caller's thread too. A panic in `each` is the caller's.
+    pub fn for_each<E: From<Error> + Send>(
+        &self,
+        each: impl Fn(RecoveredRecord) -> std::result::Result<(), E> + Sync,
+    ) -> std::result::Result<(), E> {
+        let Some(parts) = self.stream.split() else {
+            return self.records().try_for_each(|record| each(record?));
         };
-        let (flushed, replayed) = (Some(self.flushed.clone()), Some(Arc::clone(&self.replayed)));
-        Records::new(self.stream.clone(), flushed, self.report.next_index, replayed).judged_by(judge)
+        let meter = Arc::new(self.meter());
+        let jobs: Vec<_> =
+            parts.into_iter().enumerate().map(|(i, part)| (part, self.judge(i..=i, &meter))).collect();
+        let learned = self.threads.each(jobs, |(part, judge), is_wanted| {
+            let replayed = Arc::default();
+            for record in self.replay(part, &replayed, judge) {
+                each(record?)?;
+                if !is_wanted() {
+                    break;
+                }
+            }
+            Ok::<_, E>(replayed.take())
+        })?;
+        self.replayed.drain(learned.into_iter().flatten().collect());
+        Ok(())
+    }
+
+    fn replay(&self, stream: Stream, replayed: &Arc<Replayed>, judge: Option<Unread>) -> Records {
+        let (flushed, replayed) = (Some(self.flushed.clone()), Some(Arc::clone(replayed)));
+        Records::new(stream, flushed, self.report.next_index, replayed).judged_by(judge)
+    }
+
+    /// Tells how much of a replay is done. Only the first one is part of the recovery.
+    fn meter(&self) -> Meter {
+        let Stage::Unread(opening) = &self.stage else { return Meter::default() };
+        Meter::new(opening.options.on_progress.clone().filter(|_| !self.replayed.is_drained()))
+    }
+
+    /// Who is asked when one of these logs is not as it was said to be.
+    fn judge(
+        &self,
+        logs: impl SliceIndex<[Walked], Output = [Walked]>,
+        meter: &Arc<Meter>,
+    ) -> Option<Unread> {
+        let Stage::Unread(opening) = &self.stage else { return None };
+        let Opening { storage, options, loaded, plan, .. } = &**opening;
+        let logs = plan.prefix.get(logs).unwrap_or_default();
+        Some(Unread::new(Arc::clone(storage), options, loaded, logs, Arc::clone(meter)))
     }
 
     /// The sequence number up to which everything of `family` is flushed.

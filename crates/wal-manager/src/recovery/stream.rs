@@ -93,6 +93,12 @@ impl Stream {
         Self { parts: parts.into(), salvage }
     }
 
+    /// Each part by itself, if they can be read in any order: a salvage looks at what came before.
+    pub(crate) fn split(&self) -> Option<Vec<Self>> {
+        let one = |part: &Part| Self::new(vec![part.clone()], None);
+        self.salvage.is_none().then(|| self.parts.iter().map(one).collect())
+    }
+
     /// Begins at the first part.
     pub(crate) fn read(&self) -> Reading {
         Reading {

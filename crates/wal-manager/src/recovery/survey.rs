@@ -22,6 +22,9 @@ use crate::report::Reason;
 /// Length in the file of the header of this version, in bytes.
 const HEADER_CHUNK_BYTES: usize = wal_format::chunk::HEADER_BYTES + FileHeader::BYTES;
 
+/// Bytes of records after which a walk says how far it has come.
+const METERED_BYTES: u64 = 64 * 1024;
+
 /// Logs and other names in a directory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
@@ -179,8 +182,10 @@ pub(crate) fn walk(file: LogFile, header: FileHeader, end: Option<u64>, meter: &
     loop {
         match reader.next()? {
             Item::Record(record) => {
-                meter.add(reader.good_end() - done);
-                done = reader.good_end();
+                if reader.good_end() - done >= METERED_BYTES {
+                    meter.add(reader.good_end() - done);
+                    done = reader.good_end();
+                }
                 note_families(&mut families, reader.families(), record.head.seqs.last());
             }
             Item::Promise { at, promise: found } => promise = Some((at, found)),

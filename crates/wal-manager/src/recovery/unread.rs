@@ -12,7 +12,7 @@ use crate::checkpoint::Loaded;
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::recovery::progress::Meter;
-use crate::recovery::{Plan, decide, list, report};
+use crate::recovery::{Walked, decide, list, report};
 use crate::report::Verdict;
 use crate::sync::{AtomicBool, Mutex};
 
@@ -40,6 +40,12 @@ impl Replayed {
         self.drained.load(Ordering::Acquire)
     }
 
+    /// What a replay of a part of the logs has learned.
+    pub(crate) fn take(&self) -> Vec<(LogNumber, Families)> {
+        let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *families).into_iter().collect()
+    }
+
     pub(crate) fn families_of(&self, log: LogNumber) -> Families {
         let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         families.get(&log).filter(|_| !seeded_bug!(ReplayForgetsFamilies)).cloned().unwrap_or_default()
@@ -51,7 +57,7 @@ pub(crate) struct Unread {
     storage: Arc<dyn Storage>,
     options: Options,
     checkpoint: Checkpoint,
-    meter: Meter,
+    meter: Arc<Meter>,
     /// Bytes of the logs before each log.
     before: BTreeMap<LogNumber, u64>,
     /// How much the meter knows of.
@@ -60,18 +66,16 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
+    /// Of a replay of these logs; what is read of them is told to `meter`.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         options: &Options,
         loaded: &Loaded,
-        plan: &Plan,
-        replayed: &Replayed,
+        logs: &[Walked],
+        meter: Arc<Meter>,
     ) -> Self {
-        // Only the first time is a recovery, of which somebody wants to know how much is done.
-        let callback = options.on_progress.clone().filter(|_| !replayed.is_drained());
-        let meter = Meter::new(callback);
         let (mut before, mut total) = (BTreeMap::new(), 0_u64);
-        for walked in &plan.prefix {
+        for walked in logs {
             before.insert(walked.log, total);
             total = total.saturating_add(walked.good_end);
         }
@@ -103,7 +107,8 @@ impl Unread {
 
     fn read_everything(&self) -> Result<Option<Error>> {
         let storage = &*self.storage;
-        let plan = decide(storage, &self.checkpoint, list(storage)?, &Meter::default())?;
+        let plan =
+            decide(storage, &self.checkpoint, list(storage)?, &Meter::default(), self.options.threads)?;
         if plan.refusal.is_some() {
             return Ok(plan.refusal);
         }
