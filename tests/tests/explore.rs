@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use wal_io::probe::Way;
 use wal_io::sim::SimStorage;
 use wal_manager::{FamilyId, Record, RecordKind, Wal};
 use wal_tests::explore::script::Call;
@@ -22,7 +23,7 @@ fn t1_t4_t8_v15_v19_f13_every_short_life_cut_anywhere_and_again_inside_recovery_
     let damaged_calls = if scale < 0.06 { 2 } else { 4 };
     let bounds = Bounds {
         calls: &Call::PLAIN,
-        ahead: false,
+        ahead: None,
         threads: 2,
         generations: vec![
             Generation { damaged_calls, ..generation(1, 4, Some(3), 0) },
@@ -44,11 +45,21 @@ fn explored(bounds: &Bounds) {
 /// The same where the next log is made ahead, of a new file or of a deleted log, and filled. Fewer calls: to fill a file leaves many sectors pending.
 #[test]
 fn r6_r7_v19_f10_short_lives_of_logs_that_are_made_ahead_and_used_again() {
+    made_ahead(Way::Filled, &Call::AHEAD, 1.0);
+}
+
+/// Past the cache, in whole blocks: the last one of a group is written again with the next.
+#[test]
+fn r6_r7_v19_f10_short_lives_of_direct_logs_that_are_made_ahead_and_used_again() {
+    made_ahead(Way::Direct, &Call::DIRECT, 0.5);
+}
+
+fn made_ahead(way: Way, calls: &'static [Call], share: f64) {
     let scale = scale();
-    let times = |states: f64| (states * scale) as usize;
+    let times = |states: f64| (states * scale * share) as usize;
     explored(&Bounds {
-        calls: &Call::AHEAD,
-        ahead: true,
+        calls,
+        ahead: Some(way),
         threads: 2,
         generations: vec![
             Generation { damaged_calls: 2, ..generation(1, 3, Some(2), 0) },

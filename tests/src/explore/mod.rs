@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use wal_io::probe::Way;
 use wal_io::sim::SimStorage;
 use wal_manager::RecoveryMode;
 
 use model::{Model, not_damage};
-use outcomes::outcomes;
+use outcomes::{Old, outcomes};
 use script::{Call, Life, Moment, Plan};
 
 /// How far to go.
@@ -35,8 +36,14 @@ pub struct Bounds {
     pub threads: usize,
     /// What scripts are made of.
     pub calls: &'static [Call],
-    /// Whether files are filled before they are used, and used again.
-    pub ahead: bool,
+    /// How files are written that are filled before they are used, and used again; `None` if they grow.
+    pub ahead: Option<Way>,
+}
+
+impl Bounds {
+    fn old(&self) -> Old {
+        if self.ahead == Some(Way::Direct) { Old::Survives } else { Old::Nothing }
+    }
 }
 
 /// How far the states after a certain number of crashes are lived on.
@@ -213,8 +220,14 @@ impl Search<'_> {
             return Ok(());
         }
         for calls in scripts(self.bounds.calls, generation.calls) {
-            let plan =
-                Plan { calls: &calls, record: true, fail: None, garbage: false, ahead: self.bounds.ahead };
+            let plan = Plan {
+                calls: &calls,
+                record: true,
+                fail: None,
+                garbage: false,
+                ahead: self.bounds.ahead,
+                old: self.bounds.old(),
+            };
             let life = self.lead(node, plan)?;
             self.cut(node, plan, &life.moments, found)?;
             if let (true, Some(end)) = (calls.len() <= generation.damaged_calls, life.moments.last()) {
@@ -270,7 +283,7 @@ impl Search<'_> {
                 line(&line(&node.history, words(plan, Some(moment))), "the process dies".to_owned())
             })?;
             for outcome in outcomes(&pending) {
-                let disk = outcome.of(&moment.disk.fork(), &pending);
+                let disk = outcome.of(&moment.disk.fork(), &pending, self.bounds.old());
                 self.meet(disk, &model, 0, found, || {
                     line(&line(&node.history, words(plan, Some(moment))), outcome.words(&pending))
                 })?;

@@ -14,11 +14,11 @@ pub struct Outcome {
 
 impl Outcome {
     /// The disk that is left of `disk`, which is used up.
-    pub fn of(&self, disk: &SimStorage, pending: &[Pending]) -> SimStorage {
+    pub fn of(&self, disk: &SimStorage, pending: &[Pending], old: Old) -> SimStorage {
         let mut kept = self.kept.iter();
         let after = disk.crash_with(&mut |_| kept.next().copied().unwrap_or(false));
         if let Some(sector) = self.garbage.and_then(|at| pending.get(at)) {
-            spoil(&after, sector);
+            spoil(&after, sector, &old.of(disk, sector));
         }
         after
     }
@@ -37,13 +37,37 @@ impl Outcome {
     }
 }
 
-/// Fills a sector with garbage, durably, as far as the file reaches: it was being written when something went wrong.
-pub fn spoil(disk: &SimStorage, sector: &Pending) {
+/// What becomes of old bytes in a sector that is written again with the same ones when something goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// Nobody writes durable bytes again.
+    Nothing,
+    /// They survive, as direct files assume (decision 0020).
+    Survives,
+}
+
+impl Old {
+    /// What the sector's file holds durably, as far as that survives.
+    pub fn of(self, disk: &SimStorage, sector: &Pending) -> Vec<u8> {
+        match sector {
+            Pending::Sector { file, .. } if self == Self::Survives => {
+                disk.durable_files().remove(file).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Fills a sector with garbage, durably, as far as the file reaches: it was being written when something went wrong. Bytes that were the same in
+/// `old` survive.
+pub fn spoil(disk: &SimStorage, sector: &Pending, old: &[u8]) {
     let Pending::Sector { file, offset, length } = sector else { return };
     let (from, length) = (usize::try_from(*offset).expect("small"), usize::try_from(*length).expect("small"));
     disk.corrupt(file, |bytes| {
-        for (at, byte) in bytes.iter_mut().skip(from).take(length).enumerate() {
-            *byte = 0x5a ^ at.to_le_bytes()[0].wrapping_mul(31);
+        for (at, byte) in bytes.iter_mut().enumerate().skip(from).take(length) {
+            if old.get(at) != Some(byte) {
+                *byte = 0x5a ^ (at - from).to_le_bytes()[0].wrapping_mul(31);
+            }
         }
     });
 }

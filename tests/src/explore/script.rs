@@ -13,7 +13,7 @@ use wal_manager::{
 
 use super::lock;
 use super::model::{FAMILIES, Model, families, not_damage, payload};
-use super::outcomes;
+use super::outcomes::{self, Old};
 
 /// One call of a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,10 @@ impl Call {
     /// Those of a log whose files are filled, made ahead, and used again.
     pub const AHEAD: [Self; 6] =
         [Self::Buffer, Self::Append, Self::Rotate, Self::FlushAll, Self::Housekeep, Self::Close];
+
+    /// The same of one that is written past the cache: what was only written is not made durable by the next write that is.
+    pub const DIRECT: [Self; 6] =
+        [Self::Write, Self::Append, Self::Rotate, Self::FlushAll, Self::Housekeep, Self::Close];
 }
 
 impl fmt::Display for Call {
@@ -103,8 +107,10 @@ pub struct Plan<'a> {
     pub fail: Option<u64>,
     /// Whether the sectors that a failing sync was to make durable hold garbage afterwards.
     pub garbage: bool,
-    /// Whether files are filled before they are used, and used again.
-    pub ahead: bool,
+    /// How files are written that are filled before they are used, and used again; `None` if they grow.
+    pub ahead: Option<Way>,
+    /// What becomes of durable bytes that are written again.
+    pub old: Old,
 }
 
 /// What the hook of the disk sees and changes.
@@ -117,6 +123,7 @@ struct Watch {
     operations: AtomicU64,
     fail: Option<u64>,
     garbage: bool,
+    old: Old,
     /// What the sync that has just failed leaves behind.
     spoilt: Mutex<Vec<Pending>>,
 }
@@ -134,7 +141,7 @@ impl Watch {
         let kind = words.split(' ').next().unwrap_or_default();
         let now = self.operations.fetch_add(1, Ordering::Relaxed);
         for sector in lock(&self.spoilt).drain(..) {
-            outcomes::spoil(disk, &sector);
+            outcomes::spoil(disk, &sector, &self.old.of(disk, &sector));
             // The cache holds garbage too, so what was only written may be gone even if only the process dies.
             let mut model = self.model();
             model.written = model.must;
@@ -180,11 +187,6 @@ pub fn options(disk: &SimStorage) -> Options {
     options.clock(Arc::new(Still)).idle_promise(None)
 }
 
-/// The same, with files that are filled before they are used, and used again.
-fn options_ahead(disk: &SimStorage) -> Options {
-    options(disk).log_bytes(LOG_BYTES_MIN).way(Way::Filled).recycle(1)
-}
-
 /// Opens the disk, which is used up, and replays; the model learns what was handed out.
 ///
 /// # Errors
@@ -220,6 +222,7 @@ pub fn lead(disk: &SimStorage, model: &Model, plan: Plan<'_>) -> Result<Life, St
         operations: AtomicU64::new(0),
         fail: plan.fail,
         garbage: plan.garbage,
+        old: plan.old,
         spoilt: Mutex::default(),
     });
     if plan.record || plan.fail.is_some() {
@@ -239,7 +242,8 @@ pub fn lead(disk: &SimStorage, model: &Model, plan: Plan<'_>) -> Result<Life, St
 
 fn live(disk: &SimStorage, watch: &Watch, plan: Plan<'_>) -> Result<(), String> {
     let mut model = watch.model().clone();
-    let options = if plan.ahead { options_ahead(disk) } else { options(disk) };
+    let ahead = |way| options(disk).log_bytes(LOG_BYTES_MIN).way(way).recycle(1);
+    let options = plan.ahead.map_or_else(|| options(disk), ahead);
     let opened = open(options, &mut model)?;
     let wal = match opened {
         Ok(wal) => wal,
