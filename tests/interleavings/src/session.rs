@@ -295,6 +295,18 @@ impl Session {
         Ok(sealed)
     }
 
+    /// Makes the next log ahead, unless the log's own thread is faster.
+    ///
+    /// # Errors
+    /// The log's.
+    pub fn housekeep(&self) -> Result<(), Error> {
+        self.model.tally().operations += 1;
+        let stopped = self.has_stopped();
+        let answer = self.wal.housekeep();
+        self.judge("housekeep", stopped, &answer, &[ErrorKind::Io]);
+        answer
+    }
+
     /// Marks a family as flushed, up to `through` or the newest number there is.
     ///
     /// # Errors
@@ -345,7 +357,7 @@ impl Session {
         if let Err(error) = &answer {
             self.model.say(|| format!("inspect: {error}"));
             let allowed = match error {
-                Error::ChangedWhileReading { .. } | Error::Restless { .. } => true,
+                Error::ChangedWhileReading { .. } | Error::Restless { .. } | Error::Gap { .. } => true,
                 error => matches!(error.kind(), ErrorKind::Io | ErrorKind::NotFound),
             };
             assert!(allowed, "RD1: a reader is told {error:?}");

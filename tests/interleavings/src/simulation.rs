@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use shuttle::thread;
 use wal_io::Operation;
+use wal_io::probe::Way;
 use wal_io::sim::{Fault, SimOptions, SimStorage};
 use wal_manager::{Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, Options, SeqNum, Wal, WalId};
 use wal_tests::history::{Draft, End, FAMILIES};
@@ -88,6 +89,8 @@ struct Life {
     model: Arc<Model>,
     /// The worst since the last recovery.
     end: End,
+    /// Whether the process has a housekeeper.
+    housekeeper: bool,
 }
 
 /// What the threads of a process share.
@@ -101,7 +104,7 @@ struct Process {
 impl Life {
     fn new(seed: u64, model: Arc<Model>) -> Self {
         let disk = SimStorage::with_options(disk_options(seed));
-        Self { rng: Rng::new(seed), disk, model, end: End::PowerCut }
+        Self { rng: Rng::new(seed), disk, model, end: End::PowerCut, housekeeper: false }
     }
 
     fn run(&mut self, operations: u64) {
@@ -120,6 +123,16 @@ impl Life {
             .log_bytes(LOG_BYTES_MIN)
             .sync_interval(TICK)
             .idle_promise(TICK)
+    }
+
+    /// How the files of a process are made: they grow, or are made ahead and used again, through the cache or past it, by a thread or when somebody
+    /// asks.
+    fn files(&mut self, options: Options) -> Options {
+        let way = self.rng.pick(&[Way::Append, Way::Append, Way::Filled, Way::Direct]);
+        let (background, recycle) = (self.rng.one_in(2), self.rng.below(3) as usize);
+        self.model.say(|| format!("files: {way:?}, {recycle} used again, background: {background}"));
+        self.housekeeper = way != Way::Append && background;
+        if way == Way::Append { options } else { options.way(way).recycle(recycle).background(background) }
     }
 
     fn crash(&mut self) {
@@ -160,7 +173,7 @@ impl Life {
                 self.model.say(|| format!("recovery that will meet: {fault}"));
                 self.disk.fail(fault);
             }
-            let recovered = Self::options(&storage).recover();
+            let recovered = self.files(Self::options(&storage)).recover();
             let opened = recovered.and_then(|recovery| replay(&self.model, self.end, recovery));
             self.count_faults(&power);
             match opened {
@@ -228,7 +241,8 @@ impl Life {
                 self.model.say(|| format!("the disk is full at {capacity} bytes, {used} are used"));
                 self.disk.set_capacity(Some(capacity));
             }
-            8 => {
+            // Of a storage that panics the housekeeper dies, which shuttle takes for a failure.
+            8 if !self.housekeeper => {
                 let kinds = [
                     Operation::Write,
                     Operation::SyncData,
@@ -346,8 +360,13 @@ impl Process {
 
     fn flush(&self, mut rng: Rng, times: u64) {
         self.repeat(times, |session| {
-            if rng.one_in(3) {
+            let what = rng.below(6);
+            if what < 2 {
                 _ = session.rotate();
+                return;
+            }
+            if what == 2 {
+                _ = session.housekeep();
                 return;
             }
             let family = rng.below(FAMILIES as u64) as u32;
