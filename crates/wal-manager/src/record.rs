@@ -78,7 +78,8 @@ impl<'a> From<&'a WriteBatch> for Record<'a> {
 pub enum Durability {
     /// Accepted and ordered, in this process's memory. Lost if the process dies.
     Buffered,
-    /// Handed to the operating system. Survives the death of the process, not a power cut.
+    /// Handed to the operating system. Survives the death of the process, not a power cut; nor a sync that fails later, which stops the log: the
+    /// system may have forgotten what was to be synced, until [`Wal::resume`](crate::Wal::resume) writes it again.
     Written,
     /// On the disk. Survives a power cut.
     #[default]

@@ -91,6 +91,8 @@ struct Life {
     end: End,
     /// Whether the process has a housekeeper.
     housekeeper: bool,
+    /// Whether it writes past the cache.
+    direct: bool,
 }
 
 /// What the threads of a process share.
@@ -104,7 +106,7 @@ struct Process {
 impl Life {
     fn new(seed: u64, model: Arc<Model>) -> Self {
         let disk = SimStorage::with_options(disk_options(seed));
-        Self { rng: Rng::new(seed), disk, model, end: End::PowerCut, housekeeper: false }
+        Self { rng: Rng::new(seed), disk, model, end: End::PowerCut, housekeeper: false, direct: false }
     }
 
     fn run(&mut self, operations: u64) {
@@ -131,7 +133,7 @@ impl Life {
         let way = self.rng.pick(&[Way::Append, Way::Append, Way::Filled, Way::Direct]);
         let (background, recycle) = (self.rng.one_in(2), self.rng.below(3) as usize);
         self.model.say(|| format!("files: {way:?}, {recycle} used again, background: {background}"));
-        self.housekeeper = way != Way::Append && background;
+        (self.housekeeper, self.direct) = (way != Way::Append && background, way == Way::Direct);
         if way == Way::Append { options } else { options.way(way).recycle(recycle).background(background) }
     }
 
@@ -285,6 +287,10 @@ impl Life {
         }
         self.count_faults(&power);
         let Process { session, .. } = process;
+        if self.direct && session.has_failed() {
+            // What was only written is gone with a sync that failed: there is no cache that would still show it.
+            self.end = End::PowerCut;
+        }
         let wal = Arc::into_inner(session).expect("all threads have come back").end();
         if self.rng.one_in(2) {
             drop(wal);
