@@ -213,3 +213,23 @@ fn r6_s15_a_direct_log_that_was_used_before_reads_nothing_while_it_is_written() 
     assert!(appends.iter().filter(|line| line.starts_with("write ")).count() >= 20, "{appends:#?}");
     assert!(!appends.iter().any(|line| line.starts_with("read ")), "{appends:#?}");
 }
+
+#[test]
+fn r6_f55_a_log_that_cannot_be_opened_to_be_used_again_is_done_without() {
+    for open in 1..=4 {
+        let disk = SimStorage::new();
+        let (wal, ..) = reopen(life::options(&disk).log_bytes(LOG_BYTES_MIN).way(Way::Direct).recycle(2));
+        wal.append(record(b"one")).unwrap();
+        wal.housekeep().unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"two")).unwrap();
+        assert_eq!(flush_all(&wal), 1);
+        // Open to look how long it is, to see that the new name is free, to wipe it, and to write it.
+        disk.fail(Fault::parse(&format!("fail open #{open} of *.wal with EMFILE")).unwrap());
+        wal.housekeep().unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"three")).unwrap();
+        let (_, records, _) = reopen(life::options(&disk.crash_all_lost()));
+        assert_eq!(records.last().map(|record| &record.payload[..]), Some(&b"three"[..]), "open {open}");
+    }
+}

@@ -324,10 +324,12 @@ impl Inner {
             }
             sink.sync_all()?;
         }
+        // As of a new file: a sink that has written zeros as far as the end would read each block before the first record in it. Before the file has
+        // its new name, under which another could not be made if this fails.
+        let sink = self.storage.open_sink_with(old, self.files.way.access())?;
         self.storage.rename(old, name)?;
         self.metrics.recycled_logs.increment(1);
-        // As of a new file: a sink that has written zeros as far as the end would read each block before the first record in it.
-        Ok(Some(self.storage.open_sink_with(name, self.files.way.access())?))
+        Ok(Some(sink))
     }
 
     /// Writes the seal of a log that is not written any more and is wholly durable. A failure harms nobody (PR6): the successor's header
