@@ -280,6 +280,7 @@ fn o5_failures_and_what_goes_on_behind_them_are_counted() {
     exporter.assert(&[(names::RESUME_FAILURES, 1.0), (names::RESUME_SECONDS, 0.0)]);
     wal.resume().unwrap();
     exporter.assert(&[(names::RESUMES, 1.0), (names::RESUME_SECONDS, 1.0), (names::POISONED, 0.0)]);
+    exporter.assert(&[(names::UNDURABLE_RECORDS, 0.0), (names::DURABLE_INDEX, 2.0)]);
     storage.fail(Which::On(Kind::Write, ".wal"), 1, EIO);
     wal.append(record(b"is not written")).unwrap_err();
     exporter.assert(&[(names::SYNC_FAILURES, 1.0), (names::WRITE_FAILURES, 1.0), (names::POISONED, 1.0)]);
@@ -323,7 +324,8 @@ fn o1_holds_followers_and_copies_are_seen() {
     exporter.assert(&[(names::SLOWEST_FOLLOWER_INDEX, 5.0)]);
     drop(slow);
     exporter.assert(&[(names::FOLLOWERS, 1.0), (names::SLOWEST_FOLLOWER_INDEX, 6.0)]);
-    let waits = wal.follow(FollowFrom::Index(Index::new(100))).unwrap();
+    let mut waits = wal.follow(FollowFrom::Index(Index::new(100))).unwrap();
+    assert_eq!(read(&mut waits), 0);
     exporter.assert(&[(names::FOLLOWERS, 2.0), (names::SLOWEST_FOLLOWER_INDEX, 6.0)]);
     drop((fast, waits));
     exporter.assert(&[(names::FOLLOWERS, 0.0), (names::SLOWEST_FOLLOWER_INDEX, 0.0)]);
