@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, trace};
 use wal_format::encode::LogEncoder;
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
@@ -31,9 +31,10 @@ use crate::gather;
 use crate::housekeeping::PREPARE_PART;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
-use crate::state::{Group, InFlight, State};
+use crate::state::{Group, InFlight, State, Undurable};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
 use crate::watch::Place;
+use crate::watchdog::{AtDisk, DiskWork, OnStall, Watchdog};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -73,6 +74,9 @@ pub(crate) struct Commit {
     me: Weak<Self>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// [`State::looks`] of the last look that the gauges were set from.
+    gauges: AtomicU64,
+    watchdog: Arc<Watchdog>,
 }
 
 /// Those who wait for a round.
@@ -112,7 +116,7 @@ impl Commit {
     /// Starts the thread of its own if the policies need one from the beginning.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none; or there is none for the watchdog.
     pub(crate) fn new(
         state: State,
         limits: Limits,
@@ -120,9 +124,11 @@ impl Commit {
         policies: Policies,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
+        on_stall: Option<OnStall>,
     ) -> Result<Arc<Self>> {
         let (durable, written) = (state.durable.index.get(), state.written.index.get());
         let log_bytes = limits.log_bytes;
+        let watchdog = Watchdog::new(on_stall, Arc::clone(&clock), metrics.clone());
         let commit = Arc::new_cyclic(|me| Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -137,9 +143,13 @@ impl Commit {
             me: Weak::clone(me),
             clock,
             metrics,
+            gauges: AtomicU64::new(0),
+            watchdog,
         });
+        commit.watchdog.start()?;
         if policies.interval.is_some() {
-            commit.background.start(&commit)?;
+            // Nobody is left behind.
+            commit.background.start(&commit).inspect_err(|_| commit.watchdog.stop())?;
         }
         Ok(commit)
     }
@@ -158,6 +168,16 @@ impl Commit {
 
     pub(crate) fn background(&self) -> &Background {
         &self.background
+    }
+
+    pub(crate) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Work goes to the disk; the mutex is not held.
+    pub(crate) fn at_disk(&self, work: DiskWork) -> AtDisk<'_> {
+        let log = self.lock().active.log;
+        self.watchdog.begin(work, log)
     }
 
     pub(crate) fn me(&self) -> Option<Arc<Self>> {
@@ -235,26 +255,30 @@ impl Commit {
         if number.is_multiple_of(2) { even } else { odd }
     }
 
-    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
-    pub(crate) fn accept(&self, record: &Record<'_>) -> Result<Accepted> {
+    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs; since when is noted in `stalled`, if it is not yet.
+    pub(crate) fn accept(&self, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Accepted> {
         check_record(record)?;
         let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
         loop {
             state.check()?;
+            let full = state.forming.len() >= state.group_bytes() && state.in_flight.is_none();
+            let too_much = state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX);
+            if !(state.exclusive || full || too_much || state.forming.len() >= GROUP_BYTES_MAX) {
+                break;
+            }
+            stalled.get_or_insert_with(|| self.clock.monotonic());
             if state.exclusive {
                 state = self.wait(state);
-            } else if state.forming.len() >= state.group_bytes() && state.in_flight.is_none() {
+            } else if full {
                 // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
                 self.lead(state, Why::Asked);
                 state = self.lock();
             } else if state.forming.len() >= GROUP_BYTES_MAX {
                 state = self.wait(state);
-            } else if state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX) {
+            } else {
                 // INVARIANT: RS1. What a resume has to keep is bounded.
                 state = self.wait_for_room(state);
-            } else {
-                break;
             }
         }
         if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
@@ -305,6 +329,7 @@ impl Commit {
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
         self.metrics.last_seq.set(seqs.last().get() as f64);
+        trace!(index = appended.index.get(), bytes = record.payload.len(), "wal.appended");
         Ok(Accepted::Record(appended))
     }
 
@@ -386,30 +411,40 @@ impl Commit {
         if level == Durability::Buffered || self.has_reached(index, level) {
             return Ok(());
         }
+        let mut begin = None;
         loop {
             let mut state = self.lock();
             let reached = if level == Durability::Synced { state.durable } else { state.written };
-            if reached.index >= index {
-                return Ok(());
+            let mut led = None;
+            if reached.index < index {
+                // A record that did not get there will not any more.
+                state.check()?;
+                if level == Durability::Synced {
+                    state.sync_wanted = state.sync_wanted.max(index);
+                }
+                if state.exclusive || state.in_flight.is_some() {
+                    // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
+                    let round = self.round(state.round_for(index, level));
+                    round.waiting.fetch_add(1, Ordering::Relaxed);
+                    let value = round.word.value();
+                    drop(state);
+                    if level == Durability::Synced {
+                        begin.get_or_insert_with(|| self.clock.monotonic());
+                    }
+                    round.word.wait(value);
+                } else {
+                    led = Some(self.lead(state, Why::Asked));
+                }
+                if !self.has_reached(index, level) {
+                    continue;
+                }
             }
-            // A record that did not get there will not any more.
-            state.check()?;
-            if level == Durability::Synced {
-                state.sync_wanted = state.sync_wanted.max(index);
+            // Who leads at once has waited for his group, and that is measured already. A look at the clock is nothing against a sleep.
+            let waited = begin.map(|begin| self.clock.monotonic().saturating_sub(begin)).or(led);
+            if let Some(waited) = waited.filter(|_| level == Durability::Synced) {
+                self.metrics.commit_wait_seconds.record(waited.as_secs_f64());
             }
-            if state.exclusive || state.in_flight.is_some() {
-                // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
-                let round = self.round(state.round_for(index, level));
-                round.waiting.fetch_add(1, Ordering::Relaxed);
-                let value = round.word.value();
-                drop(state);
-                round.word.wait(value);
-            } else {
-                self.lead(state, Why::Asked);
-            }
-            if self.has_reached(index, level) {
-                return Ok(());
-            }
+            return Ok(());
         }
     }
 
@@ -423,20 +458,22 @@ impl Commit {
         Ok(self.lock().durable)
     }
 
-    /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
-    pub(crate) fn lead<'a>(&'a self, state: Guard<'a>, why: Why) {
+    /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there. Returns how long a
+    /// sync took, and the wait for others before it.
+    pub(crate) fn lead<'a>(&'a self, state: Guard<'a>, why: Why) -> Duration {
         // Whatever panics from here on, dropping this tells the others. It takes the mutex, so the guard below goes first.
         let mut leader = Leader { commit: self, done: false, leads: true, group: None };
         let mut state = state;
         state.round = state.round.wrapping_add(1);
         state.in_flight = Some(InFlight::GATHERING);
         let round = self.round(state.round);
+        let mut gathered = None;
         let wants_sync = |state: &State| why != Why::Asked || state.sync_wanted > state.durable.index;
         if why == Why::Asked && wants_sync(&state) {
             let arrived = 1 + round.waiting.load(Ordering::Relaxed);
             if let Some((writers, longest)) = state.gather.begin(arrived) {
                 drop(state);
-                self.gather(round, writers, longest);
+                gathered = Some(self.gather(round, writers, longest));
                 state = self.lock();
                 state.gather.ended(arrived, 1 + round.waiting.load(Ordering::Relaxed));
             }
@@ -450,7 +487,8 @@ impl Commit {
             // Everybody was told while this one waited: nothing is written behind bytes of which nothing is known (row 54).
             leader.done = true;
             state.in_flight = None;
-            return self.tell_blocked(&state);
+            self.tell_blocked(&state);
+            return Duration::ZERO;
         }
         let (target, digest) = (state.accepted, state.active.encoder.digest());
         let records = state.forming_records;
@@ -458,20 +496,23 @@ impl Commit {
         let group = leader.group.insert(state.take_forming());
         let will_be_due = sync && target.index > state.promised;
         state.in_flight = Some(InFlight { gathering: false, will_be_due, through: target.index, sync });
-        let sink = Arc::clone(&state.active.sink);
+        let (log, sink) = (state.active.log, Arc::clone(&state.active.sink));
         if seeded_bug!(AckBeforeSync) && sync {
             state.durable = target;
             self.durable.store(target.index.get(), Ordering::Release);
         }
         drop(state);
 
+        let at_disk = self.watchdog.begin(DiskWork::Commit, log);
         let mut result = self.write(&*sink, group, records, sync);
+        drop(at_disk);
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);
             if why == Why::Promise {
                 self.metrics.idle_promises.increment(1);
             }
+            trace!(log = log.get(), index = target.index.get(), records, "wal.synced");
         }
         let mut state = self.lock();
         leader.done = true;
@@ -518,13 +559,15 @@ impl Commit {
         let reached = state.reached();
         let ring = self.has_work(&state, waiting, sync);
         let begin_thread = ring && !state.threadless;
+        let undurable = state.undurable();
         drop(state);
         // INVARIANT: S8. Whoever waits for the next round is waiting for a leader: one of them becomes it, unless somebody is faster.
         if hand_over {
             next.word.wake_one();
         }
         if seeded_bug!(WakesOne) {
-            return round.word.wake_one();
+            round.word.wake_one();
+            return took;
         }
         if woken > 0 {
             round.word.wake_all();
@@ -534,6 +577,24 @@ impl Commit {
         }
         if begin_thread && self.start_background() {
             self.background.bell.ring();
+        }
+        // Last, as above.
+        self.show(undurable);
+        gathered.map_or(took, |begin| self.clock.monotonic().saturating_sub(begin))
+    }
+
+    /// Sets the gauges of what is not durable, as it is now.
+    pub(crate) fn show_undurable(&self) {
+        let undurable = self.lock().undurable();
+        self.show(undurable);
+    }
+
+    /// The same as it was at a look, unless a later look has set them.
+    fn show(&self, undurable: Undurable) {
+        if self.gauges.load(Ordering::Relaxed) < undurable.look {
+            self.gauges.store(undurable.look, Ordering::Relaxed);
+            self.metrics.undurable_records.set(undurable.records as f64);
+            self.metrics.undurable_bytes.set(undurable.bytes as f64);
         }
     }
 
@@ -552,9 +613,11 @@ impl Commit {
         let mut state = state;
         state.syncing = true;
         let (target, digest) = (state.written, state.written_digest);
-        let sink = Arc::clone(&state.active.sink);
+        let (log, sink) = (state.active.log, Arc::clone(&state.active.sink));
         drop(state);
+        let at_disk = self.watchdog.begin(DiskWork::Sync, log);
         let result = self.sync_sink(&*sink);
+        drop(at_disk);
         let mut state = self.lock();
         leader.done = true;
         state.syncing = false;
@@ -569,6 +632,7 @@ impl Commit {
         self.tell_blocked(&state);
         let reached = state.reached();
         let index = state.durable.index;
+        let undurable = state.undurable();
         drop(state);
         for round in &self.rounds {
             if round.waiting.load(Ordering::Relaxed) > 0 {
@@ -576,25 +640,28 @@ impl Commit {
             }
         }
         self.metrics.durable_index.set(index.get() as f64);
+        trace!(log = log.get(), index = index.get(), "wal.synced");
         for (_, waker) in reached {
             waker.wake();
         }
+        self.show(undurable);
     }
 
-    /// Waits for writers that are just returning; ends at once when they are there.
-    fn gather(&self, round: &Round, writers: u32, longest: Duration) {
+    /// Waits for writers that are just returning; ends at once when they are there. Returns when it began.
+    fn gather(&self, round: &Round, writers: u32, longest: Duration) -> Duration {
         let begin = self.clock.monotonic();
         for _ in 0..gather::LOOKS_MAX {
             let all = 1 + round.waiting.load(Ordering::Relaxed) >= writers;
             let late = || self.clock.monotonic().saturating_sub(begin) >= longest;
             if (all || late()) && !seeded_bug!(AdaptiveWaitsForever) {
-                return;
+                return begin;
             }
             yield_now();
         }
         while seeded_bug!(AdaptiveWaitsForever) && 1 + round.waiting.load(Ordering::Relaxed) < writers {
             yield_now();
         }
+        begin
     }
 
     /// Writes a group, and syncs it with everything before it if `sync`. Returns what a sync took.
@@ -653,6 +720,7 @@ impl Commit {
         // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
+        self.metrics.failed(&cause);
         if no_space.is_some() {
             self.metrics.disk_full.set(1.0);
         }

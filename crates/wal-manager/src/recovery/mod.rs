@@ -42,7 +42,7 @@ use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Part, Stream};
 use crate::recovery::threads::Threads;
-use crate::recovery::unread::{Replayed, Unread};
+use crate::recovery::unread::{Replay, Replayed, Unread};
 use crate::replay::{Records, RecoveredRecord};
 use crate::report::{CheckpointFault, LogVerdict, RecoveryReport, Verdict};
 use crate::reserve;
@@ -115,7 +115,7 @@ impl Opening {
         let fault = self.loaded.fault.map(CheckpointFault::from);
         *report = self::report(&*self.storage, &self.options, &self.loaded.content, &self.plan, fault);
         count(&self.metrics, report);
-        refuse(&self.plan, report.clone())?;
+        refuse(&self.plan, report.clone()).inspect_err(|error| self.metrics.refused_recovery(error))?;
         Ok(self)
     }
 
@@ -141,19 +141,21 @@ impl Opening {
 
 impl Recovery {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
-        match Self::try_open(Arc::clone(&storage), options) {
+        let metrics = Metrics::new(&options.name);
+        match Self::try_open(Arc::clone(&storage), options, &metrics) {
             // What the first try has begun, the second takes for what it is: a recovery that died.
-            Err(error) if reserve::give_up(&*storage, &error) => Self::try_open(storage, options),
+            Err(error) if reserve::give_up(&*storage, &error) => Self::try_open(storage, options, &metrics),
             opened => opened,
         }
         .map_err(full_at_open)
+        .inspect_err(|error| metrics.refused_recovery(error))
     }
 
-    fn try_open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+    fn try_open(storage: Arc<dyn Storage>, options: &Options, metrics: &Metrics) -> Result<Self> {
         let span = info_span!("wal.recover", path = %storage.path().display(), mode = ?options.mode);
         let _entered = span.enter();
         let start = options.clock.monotonic();
-        let metrics = Metrics::new(&options.name);
+        let metrics = metrics.clone();
         let lock = take_lock(&*storage)?;
         let listing = list(&*storage)?;
         let loaded = checkpoint::load(&*storage)?;
@@ -231,7 +233,7 @@ impl Recovery {
     /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
     /// with the logs. May be called again; each call begins anew.
     pub fn records(&self) -> Records {
-        self.replay(self.stream.clone(), &self.replayed, self.judge(.., &Arc::new(self.meter())))
+        self.replay(self.stream.clone(), &self.replayed, self.judge(.., self.replay_of_unread()))
     }
 
     /// Replays with several threads ([`Options::recovery_threads`](crate::Options::recovery_threads)): calls `each` for every record that
@@ -254,9 +256,12 @@ impl Recovery {
         let Some(parts) = self.stream.split() else {
             return self.records().try_for_each(|record| each(record?));
         };
-        let meter = Arc::new(self.meter());
-        let jobs: Vec<_> =
-            parts.into_iter().enumerate().map(|(i, part)| (part, self.judge(i..=i, &meter))).collect();
+        let replay = self.replay_of_unread();
+        let jobs: Vec<_> = parts
+            .into_iter()
+            .enumerate()
+            .map(|(i, part)| (part, self.judge(i..=i, replay.clone())))
+            .collect();
         let learned = self.threads.each(jobs, |(part, judge), is_wanted| {
             let replayed = Arc::default();
             for record in self.replay(part, &replayed, judge) {
@@ -276,22 +281,23 @@ impl Recovery {
         Records::new(stream, flushed, self.report.next_index, replayed).judged_by(judge)
     }
 
-    /// Tells how much of a replay is done. Only the first one is part of the recovery.
-    fn meter(&self) -> Meter {
-        let Stage::Unread(opening) = &self.stage else { return Meter::default() };
-        Meter::new(opening.options.on_progress.clone().filter(|_| !self.replayed.is_drained()))
+    /// A replay of logs that nobody has read. Only the first one is part of the recovery, of which somebody wants to know how much is done.
+    fn replay_of_unread(&self) -> Option<Arc<Replay>> {
+        let Stage::Unread(opening) = &self.stage else { return None };
+        let callback = opening.options.on_progress.clone().filter(|_| !self.replayed.is_drained());
+        Some(Replay::new(Meter::new(callback), opening.metrics.clone()))
     }
 
     /// Who is asked when one of these logs is not as it was said to be.
     fn judge(
         &self,
         logs: impl SliceIndex<[Walked], Output = [Walked]>,
-        meter: &Arc<Meter>,
+        replay: Option<Arc<Replay>>,
     ) -> Option<Unread> {
         let Stage::Unread(opening) = &self.stage else { return None };
         let Opening { storage, options, loaded, plan, .. } = &**opening;
         let logs = plan.prefix.get(logs).unwrap_or_default();
-        Some(Unread::new(Arc::clone(storage), options, loaded, logs, Arc::clone(meter)))
+        Some(Unread::new(Arc::clone(storage), options, loaded, logs, replay?))
     }
 
     /// The sequence number up to which everything of `family` is flushed.
@@ -436,9 +442,13 @@ fn refuse(plan: &Plan, report: RecoveryReport) -> Result<()> {
 }
 
 /// Counts and logs what was found, also when the open is refused.
-fn count(metrics: &Metrics, report: &RecoveryReport) {
-    metrics.damage.increment(report.findings.len() as u64);
+pub(crate) fn count(metrics: &Metrics, report: &RecoveryReport) {
+    if let Some(fault) = &report.checkpoint_fault {
+        metrics.checkpoint_faults.increment(1);
+        warn!(fault, "wal.checkpoint_fault");
+    }
     for finding in &report.findings {
+        metrics.damaged(&finding.reason);
         warn!(log = finding.log.get(), offset = finding.offset, reason = %finding.reason, "wal.damage");
     }
     for log in report.logs.iter().filter(|log| log.verdict == LogVerdict::TornTail) {

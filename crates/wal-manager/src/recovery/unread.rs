@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use wal_format::checkpoint::Checkpoint;
 use wal_format::{FamilyId, LogNumber, SeqNum};
@@ -10,9 +10,10 @@ use wal_io::Storage;
 
 use crate::checkpoint::Loaded;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
-use crate::recovery::{Walked, decide, list, report};
+use crate::recovery::{Walked, count, decide, list, report};
 use crate::report::Verdict;
 use crate::sync::{AtomicBool, Mutex};
 
@@ -52,12 +53,26 @@ impl Replayed {
     }
 }
 
+/// What the threads of one replay have in common.
+pub(crate) struct Replay {
+    meter: Meter,
+    metrics: Metrics,
+    /// Said and counted once, though several threads may meet damage.
+    verdict: OnceLock<Error>,
+}
+
+impl Replay {
+    pub(crate) fn new(meter: Meter, metrics: Metrics) -> Arc<Self> {
+        Arc::new(Self { meter, metrics, verdict: OnceLock::new() })
+    }
+}
+
 /// Who is asked when a log is not as its seal says.
 pub(crate) struct Unread {
     storage: Arc<dyn Storage>,
     options: Options,
     checkpoint: Checkpoint,
-    meter: Arc<Meter>,
+    replay: Arc<Replay>,
     /// Bytes of the logs before each log.
     before: BTreeMap<LogNumber, u64>,
     /// How much the meter knows of.
@@ -66,22 +81,22 @@ pub(crate) struct Unread {
 }
 
 impl Unread {
-    /// Of a replay of these logs; what is read of them is told to `meter`.
+    /// Of these logs in a replay.
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         options: &Options,
         loaded: &Loaded,
         logs: &[Walked],
-        meter: Arc<Meter>,
+        replay: Arc<Replay>,
     ) -> Self {
         let (mut before, mut total) = (BTreeMap::new(), 0_u64);
         for walked in logs {
             before.insert(walked.log, total);
             total = total.saturating_add(walked.good_end);
         }
-        meter.expect(total);
+        replay.meter.expect(total);
         let (options, checkpoint) = (options.clone(), loaded.content.clone());
-        Self { storage, options, checkpoint, meter, before, metered: 0, total }
+        Self { storage, options, checkpoint, replay, before, metered: 0, total }
     }
 
     /// The reader has come to `offset` of `log`.
@@ -96,13 +111,19 @@ impl Unread {
     }
 
     fn advance(&mut self, done: u64) {
-        self.meter.add(done.saturating_sub(self.metered));
+        self.replay.meter.add(done.saturating_sub(self.metered));
         self.metered = self.metered.max(done);
     }
 
     /// What the open would have said, had it read every byte; `otherwise` if it finds nothing wrong.
     pub(crate) fn verdict(&self, otherwise: Error) -> Error {
-        self.read_everything().map_or_else(|error| error, |found| found.unwrap_or(otherwise))
+        let verdict = || {
+            let verdict =
+                self.read_everything().map_or_else(|error| error, |found| found.unwrap_or(otherwise));
+            self.replay.metrics.refused_recovery(&verdict);
+            verdict
+        };
+        self.replay.verdict.get_or_init(verdict).clone()
     }
 
     fn read_everything(&self) -> Result<Option<Error>> {
@@ -113,6 +134,7 @@ impl Unread {
             return Ok(plan.refusal);
         }
         let report = report(storage, &self.options, &self.checkpoint, &plan, None);
+        count(&self.replay.metrics, &report);
         Ok((report.verdict == Verdict::Damaged).then(|| Error::Damaged(Arc::new(report))))
     }
 }
