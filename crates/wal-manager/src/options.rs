@@ -375,6 +375,10 @@ impl Options {
     ///
     /// # Durability
     /// When this returns, everything that the records will hand out is durable, the parents of the directory included.
+    ///
+    /// # Concurrency
+    /// Blocks until every live log was read, unless the directory was closed cleanly; see [`Options::on_progress`]. One log at a time, in all
+    /// processes, has the directory.
     pub fn recover(self) -> Result<Recovery> {
         self.check()?;
         let storage: Arc<dyn Storage> = match &self.place {
@@ -390,6 +394,9 @@ impl Options {
     /// # Errors
     /// The directory cannot be read, or is not a log's. Damage is no error here but a verdict in the report, and an error at the
     /// end of the records.
+    ///
+    /// # Concurrency
+    /// Whoever writes goes on. What this saw may be deleted before the records are read: an error of the records then ([`Error::Gap`]).
     pub fn inspect(self) -> Result<Inspection> {
         self.check()?;
         Inspection::open(self.storage_to_read()?, &self)
@@ -400,6 +407,9 @@ impl Options {
     ///
     /// # Errors
     /// The directory cannot be read, or is not a log's; or what `from` asks for was deleted: [`Error::Gap`].
+    ///
+    /// # Concurrency
+    /// Whoever writes goes on, and knows nothing of it: it keeps no log from being deleted.
     pub fn follow(self, from: FollowFrom) -> Result<DirectoryFollower> {
         self.check()?;
         DirectoryFollower::open(self.storage_to_read()?, &self, from)
