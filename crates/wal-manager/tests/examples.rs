@@ -71,13 +71,13 @@ macro_rules! examples {
 }
 
 examples! {
-    example_quickstart: "quickstart", "quickstart.rs";
-    example_engine_survives_kills: "engine", "engine/main.rs";
-    example_column_families: "column_families", "column_families.rs";
-    example_follow: "follow", "follow.rs";
-    example_backup: "backup", "backup.rs";
-    example_async_tokio: "async_tokio", "async_tokio.rs";
-    example_prometheus: "prometheus", "prometheus.rs";
-    example_custom_storage_passes_the_conformance_suite: "custom_storage", "custom_storage.rs";
-    example_crash_test_of_an_engine: "crash_test_your_engine", "crash_test_your_engine.rs";
+    a1_example_quickstart: "quickstart", "quickstart.rs";
+    t4_example_engine_survives_kills: "engine", "engine/main.rs";
+    g8_g10_example_column_families: "column_families", "column_families.rs";
+    w1_w4_example_follow: "follow", "follow.rs";
+    g11_w5_v17_example_backup: "backup", "backup.rs";
+    s12_example_async_tokio: "async_tokio", "async_tokio.rs";
+    o1_o2_example_prometheus: "prometheus", "prometheus.rs";
+    i7_example_custom_storage_passes_the_conformance_suite: "custom_storage", "custom_storage.rs";
+    t8_example_crash_test_of_an_engine: "crash_test_your_engine", "crash_test_your_engine.rs";
 }
