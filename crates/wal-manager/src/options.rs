@@ -278,7 +278,7 @@ impl Options {
     }
 
     /// Whether a thread makes the next log ahead and writes the seals. Default yes for a directory, no for a storage of your own: a simulated disk
-    /// then sees one order of operations. Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
+    /// then sees one order of operations, if nothing else needs a thread ([`Options::idle_promise`], [`Options::sync_interval`], awaiting). Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self
