@@ -75,8 +75,9 @@
 //! CHECKPOINT's next update. And a whole directory put back in an older state.
 //!
 //! # Watching it
-//! [`metrics`] has every metric's name; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc` and events for torn tails, damage and
-//! failures. Install recorder and subscriber before you open the log.
+//! [`metrics`] has every metric; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc`, `wal.resume`, `wal.copy` and events for torn tails,
+//! damage, failures and stalls, and at level trace for each append and sync. Install recorder and subscriber before you open the log.
+//! [`Options::on_stall`] tells of a disk that hangs, while it does.
 #![forbid(unsafe_code)]
 
 // First: what follows uses its macro.
@@ -122,6 +123,7 @@ mod sync;
 mod ticket;
 mod wal;
 mod watch;
+mod watchdog;
 mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold};
@@ -163,6 +165,7 @@ pub use rotate::SealedLog;
 pub use ticket::Ticket;
 pub use wal::Wal;
 pub use watch::Watch;
+pub use watchdog::{DiskWork, Stall};
 
 /// The README's quickstart, compiled and run with the doc-tests.
 #[cfg(doctest)]
