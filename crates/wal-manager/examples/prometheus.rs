@@ -25,9 +25,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
-use wal_manager::metrics::{
-    APPENDS, DISK_FULL, DURABLE_INDEX, LAST_SEQ, POISONED, RECORDS_BUCKETS, SECONDS_BUCKETS, SYNC_SECONDS,
-};
+use wal_manager::metrics::{APPENDS, BUCKETS, DISK_FULL, DURABLE_INDEX, LAST_SEQ, POISONED, SYNC_SECONDS};
 use wal_manager::{FamilyId, Wal, WriteBatch};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -66,9 +64,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Without buckets the exporter makes summaries, which cannot be added up over processes.
 fn exporter() -> Result<PrometheusBuilder, BuildError> {
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS_BUCKETS)?
-        .set_buckets_for_metric(Matcher::Suffix("_records".to_owned()), &RECORDS_BUCKETS)
+    BUCKETS.iter().try_fold(PrometheusBuilder::new(), |exporter, (name, buckets)| {
+        exporter.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
+    })
 }
 
 /// After the recorder is installed: the log takes its handles when it is opened, and never looks again.
