@@ -1,6 +1,6 @@
 //! Metrics for Prometheus: the recorder before the log, buckets for the histograms, and what to look at.
 //!
-//! `cargo run -p wal-manager --example prometheus -- 127.0.0.1:9898` appends until it is stopped, and serves `/metrics` there. Without an address
+//! `cargo run -p wal-manager --example prometheus -- 127.0.0.1:9184` appends until it is stopped, and serves `/metrics` there. Without an address
 //! it appends a little and prints what a scrape would see of the most important metrics:
 //!
 //! ```text
@@ -18,7 +18,7 @@
 //! scrape_configs:
 //!   - job_name: wal
 //!     static_configs:
-//!       - targets: ["127.0.0.1:9898"]
+//!       - targets: ["127.0.0.1:9184"]
 //! ```
 
 use std::error::Error;
