@@ -246,7 +246,7 @@ impl Wal {
     /// As `durability` says.
     ///
     /// # Concurrency
-    /// As for [`Wal::append`]. A call at a lower level waits for no sync, and makes no other wait for one.
+    /// As for [`Wal::append`]. A call at a lower level waits for no sync, as long as less than four times [`Options::sync_bytes`] is not durable.
     pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
         let appended = self.inner.accept(&record.into())?;
         if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
@@ -295,8 +295,8 @@ impl Wal {
     /// Everything that was accepted before the call, and everything in logs before it, survives a power cut when this returns.
     ///
     /// # Concurrency
-    /// Blocks for a write and a sync at the most, or not at all if everything is durable. Threads that sync at the same time share one; appends go
-    /// on and form the next group.
+    /// Blocks for the group that is at the disk and for its own, or not at all if everything is durable. Threads that sync at the same time share
+    /// one; appends go on and form the next group.
     pub fn sync(&self) -> Result<Position> {
         self.inner.go_on_if_stopped()?;
         self.inner.commit.sync()
