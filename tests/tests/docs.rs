@@ -91,3 +91,50 @@ fn testing_page_names_a_test_for_every_fault() {
         }
     }
 }
+
+/// The anchors that a page's headings have, as the code host makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page
+        .lines()
+        .filter_map(|line| line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with('#')));
+    let anchor = |heading: &str| {
+        let kept = heading
+            .to_lowercase()
+            .chars()
+            .filter(|c| c.is_alphanumeric() || "-_ ".contains(*c))
+            .collect::<String>();
+        kept.replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+/// Every link from one page to another leads to a file that is there, and to a heading of it.
+#[test]
+fn links_in_the_pages_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut pages = vec![root.join("README.md")];
+    for directory in ["docs", "docs/decisions"] {
+        let entries = std::fs::read_dir(root.join(directory)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    let mut links = 0;
+    for path in pages {
+        let page = std::fs::read_to_string(&path).unwrap();
+        // Outside of blocks of code.
+        for text in page.split("```").step_by(2) {
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if link.starts_with("http") {
+                    continue;
+                }
+                let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+                let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+                assert!(target.exists(), "{}: {link} leads nowhere", path.display());
+                let found = anchor.is_empty()
+                    || anchors(&std::fs::read_to_string(&target).unwrap()).iter().any(|a| a == anchor);
+                assert!(found, "{}: {link}: there is no such heading", path.display());
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 50, "only {links} links were found");
+}
