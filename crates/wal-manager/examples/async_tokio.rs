@@ -64,8 +64,8 @@ async fn run() -> Result<()> {
 }
 
 /// `submit` orders the record and copies it into memory; the ticket is done when it is on the disk. It is short, but not always free of I/O: a
-/// record that finds the log full rotates, and one that finds 4 MiB waiting writes them or waits for who does. Who cannot have
-/// that in a task calls it in `spawn_blocking`.
+/// record that finds the log full rotates, and one that finds a full group writes it or waits for who does. Who cannot have that in a task
+/// calls it in `spawn_blocking`.
 async fn append(wal: &Wal, number: u32) -> Result<Appended> {
     let mut batch = WriteBatch::new();
     batch.put(FamilyId::DEFAULT, &number.to_le_bytes(), b"value")?;
