@@ -13,7 +13,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use wal_manager::{FamilyId, Op, RecordKind, RestorePoint, SeqNum, Wal, WriteBatch};
+use wal_manager::{CopyReport, FamilyId, Op, RecordKind, RestorePoint, SeqNum, Wal, WriteBatch};
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -40,11 +40,17 @@ fn main() -> Result<()> {
     // The copy holds exactly the records that were durable when it began. Sealed logs are hard links where that can be; to survive the disk, copy
     // the copy to another machine. `walctl copy` does the same from outside.
     let done = AtomicBool::new(false);
-    let report = thread::scope(|scope| {
-        scope.spawn(|| while !done.load(Ordering::Relaxed) && put(&wal, "meanwhile").is_ok() {});
+    let report = thread::scope(|scope| -> Result<CopyReport> {
+        let writer = scope.spawn(|| -> Result<()> {
+            while !done.load(Ordering::Relaxed) {
+                put(&wal, "meanwhile")?;
+            }
+            Ok(())
+        });
         let report = wal.copy_to(&copy);
         done.store(true, Ordering::Relaxed);
-        report
+        writer.join().map_err(|_| "the writer has panicked")??;
+        Ok(report?)
     })?;
     println!("copied {} records while a writer appended", report.records);
 
