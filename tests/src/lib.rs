@@ -1,6 +1,11 @@
 //! What the workspace's tests share: a second decoder, logs made to order, a model of what a log has promised, the exploration, a count of
 //! allocations, and real processes with their system calls.
 
+/// The programs of the guide for engine authors, compiled and run with the doc-tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/guide.md")]
+struct Guide;
+
 pub mod allocations;
 pub mod clock;
 pub mod explore;

@@ -102,6 +102,9 @@ impl FsStorage {
     /// # Errors
     /// There is something under that name (`DirectoryNotEmpty`, `NotADirectory`), or it is on another file system: then the directory has its old name.
     /// Or the name is there, but may not be durable.
+    ///
+    /// # Durability
+    /// The new name is durable when this succeeds.
     pub fn publish(self, to: impl Into<PathBuf>) -> Result<Self, IoError> {
         let to = to.into();
         let fail = |source| IoError::new(Operation::Rename, &self.path, source);
@@ -116,6 +119,9 @@ impl FsStorage {
     ///
     /// # Errors
     /// It is still there.
+    ///
+    /// # Durability
+    /// None: after a power cut it may be there again, empty.
     pub fn remove(self) -> Result<(), IoError> {
         let fail = |source| IoError::new(Operation::Unlink, &self.path, source);
         self.owner.check().map_err(fail)?;

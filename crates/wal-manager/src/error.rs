@@ -91,7 +91,9 @@ pub enum Error {
     },
     /// A log was deleted by its writer while it was read without the lock, and its file may hold something else by now. What was handed out is
     /// right; look again for what is left.
-    #[error("log {wanted} was deleted while it was read; the oldest that is left is {oldest}: look again")]
+    #[error(
+        "log {wanted} was deleted by its writer; the oldest that is left is {oldest}: look again, or begin anew with a copy"
+    )]
     Gap {
         /// The log that was being read.
         wanted: LogNumber,

@@ -33,7 +33,7 @@ pub struct HoldInfo {
 }
 
 impl Wal {
-    /// Keeps every log that holds a sequence number from `from` on, and so every later one, until [`Wal::release_hold`], also over restarts and
+    /// Keeps every log that holds a sequence number from `from` on, and so every later one (0: everything there ever was), until [`Wal::release_hold`], also over restarts and
     /// recoveries. `name` has 1 to [`HOLD_NAME_BYTES_MAX`](crate::HOLD_NAME_BYTES_MAX) bytes and no control characters; there are at most
     /// [`HOLDS_MAX`](crate::HOLDS_MAX).
     ///
@@ -47,6 +47,9 @@ impl Wal {
     ///
     /// # Durability
     /// The hold is durable when this returns.
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`].
     pub fn hold(&self, name: &str, from: SeqNum, budget_bytes: Option<u64>) -> Result<()> {
         self.inner().hold(name, from, None, budget_bytes)
     }
@@ -59,6 +62,9 @@ impl Wal {
     ///
     /// # Durability
     /// As for [`Wal::hold`].
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`].
     pub fn hold_range(&self, name: &str, seqs: SeqRange, budget_bytes: Option<u64>) -> Result<()> {
         self.inner().hold(name, seqs.first(), Some(seqs.last()), budget_bytes)
     }
@@ -73,6 +79,9 @@ impl Wal {
     ///
     /// # Durability
     /// The hold's new place is durable when this returns.
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`].
     pub fn advance_hold(&self, name: &str, from: SeqNum) -> Result<Deletion> {
         self.inner().advance_hold(name, from)
     }
@@ -85,6 +94,9 @@ impl Wal {
     ///
     /// # Durability
     /// The hold is gone for good when this returns.
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`].
     pub fn release_hold(&self, name: &str) -> Result<Deletion> {
         self.inner().release_hold(name)
     }

@@ -74,6 +74,10 @@ impl Inspection {
 
     /// The records, flushed or not, in order. In strict, default and point-in-time mode everything before the first damage, and then, except in
     /// point-in-time mode, the damage as an error; in salvage mode everything that can still be read.
+    ///
+    /// # Errors
+    /// Of the records, each is a `Result`: damage as above, a file that cannot be read, or [`Error::Gap`] if the writer has deleted what was to
+    /// come. An error is the last that comes.
     pub fn records(&self) -> Records {
         let damaged = self.report.verdict == Verdict::Damaged;
         let told = matches!(self.report.mode, RecoveryMode::Strict | RecoveryMode::Default);

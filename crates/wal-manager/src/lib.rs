@@ -29,6 +29,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Where to find what
+//!
+//! | you want to | look at |
+//! | --- | --- |
+//! | open, and replay | [`Wal::options`], [`Options::recover`], [`Recovery::records`], [`Recovery::finish`]; what is done about damage: [`RecoveryMode`] |
+//! | append | [`Wal::append`] of a [`WriteBatch`] or a [`Record`]; [`Durability`]; many at once: [`Wal::submit`] and [`Ticket`] |
+//! | let the log forget | [`Wal::rotate`], [`Wal::mark_flushed`]; why it does not: [`Wal::why_kept`], [`Options::on_pressure`] |
+//! | know what to do about an error | [`ErrorKind`]; after a failed write or sync: [`Wal::resume`]; what is full: [`Cap`] |
+//! | read while it is written | [`Wal::follow`]; from another process [`Options::follow`]; a look without the lock [`Options::inspect`] |
+//! | back up, restore, repair | [`Wal::hold`], [`Wal::copy_to`], [`Options::archive`], [`Wal::restore`], [`Options::repair`] |
+//! | await | [`Ticket`], [`Watch::changed`], [`Follower::next_async`]: with any executor |
+//! | test an engine on a disk that crashes | [`SimStorage`] and [`io::sim`] |
+//! | store elsewhere | [`Storage`], and the rules in `conformance` of [`io`] |
+//! | measure | [`metrics`] |
+//!
+//! `docs/guide.md` in the repository leads from an empty directory to an engine that recovers; `examples` beside this crate has a program for each row.
+//!
 //! # Which call returns after what, and what it survives
 //!
 //! | call | returns after | death of the process | power cut |
@@ -39,7 +56,11 @@
 //! | [`Wal::sync`] | `fdatasync` of everything accepted before | survives | survives |
 //! | [`Wal::resume`] | `fdatasync` of the new log with everything accepted before | survives | survives |
 //! | [`Wal::rotate`] | `fdatasync` of the old log | survives | survives |
-//! | [`Wal::mark_flushed`] | both slots of CHECKPOINT are synced | the mark survives | the mark survives |
+//! | [`Options::recover`] | every record that it will hand out is synced, and so is the directory's own name | survives | survives |
+//! | [`Wal::mark_flushed`], [`Wal::drop_family`] | both slots of CHECKPOINT are synced | the mark survives | the mark survives |
+//! | [`Wal::hold`], [`Wal::advance_hold`], [`Wal::release_hold`] | both slots of CHECKPOINT are synced | the hold survives | the hold survives |
+//! | [`Wal::copy_to`], [`Wal::restore`] | everything in the new directory, and then its name, is synced | the copy survives | the copy survives |
+//! | [`Follower`], [`DirectoryFollower`] | the record that is handed out is durable | survives | survives |
 //! | [`Wal::close`] | the seal and CHECKPOINT are synced | survives | survives |
 //!
 //! What nobody syncs is synced by the log itself: at once when there is much of it ([`Options::sync_bytes`]), and in time with

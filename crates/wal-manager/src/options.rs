@@ -286,7 +286,7 @@ impl Options {
     }
 
     /// Whether a thread makes the next log ahead and writes the seals. Default yes for a directory, no for a storage of your own: a simulated disk
-    /// then sees one order of operations. Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
+    /// then sees one order of operations, if nothing else needs a thread ([`Options::idle_promise`], [`Options::sync_interval`], awaiting). Without it, [`Wal::housekeep`](crate::Wal::housekeep) makes the next log ahead.
     pub fn background(mut self, background: bool) -> Self {
         self.background = background;
         self
@@ -407,6 +407,10 @@ impl Options {
     ///
     /// # Durability
     /// When this returns, everything that the records will hand out is durable, the parents of the directory included.
+    ///
+    /// # Concurrency
+    /// Blocks until every live log was read, unless the directory was closed cleanly; see [`Options::on_progress`]. One log at a time, in all
+    /// processes, has the directory.
     pub fn recover(self) -> Result<Recovery> {
         self.check()?;
         let storage: Arc<dyn Storage> = match &self.place {
@@ -422,6 +426,9 @@ impl Options {
     /// # Errors
     /// The directory cannot be read, or is not a log's. Damage is no error here but a verdict in the report, and an error at the
     /// end of the records.
+    ///
+    /// # Concurrency
+    /// Whoever writes goes on. What this saw may be deleted before the records are read: an error of the records then ([`Error::Gap`]).
     pub fn inspect(self) -> Result<Inspection> {
         self.check()?;
         Inspection::open(self.storage_to_read()?, &self)
@@ -432,6 +439,9 @@ impl Options {
     ///
     /// # Errors
     /// The directory cannot be read, or is not a log's; or what `from` asks for was deleted: [`Error::Gap`].
+    ///
+    /// # Concurrency
+    /// Whoever writes goes on, and knows nothing of it: it keeps no log from being deleted.
     pub fn follow(self, from: FollowFrom) -> Result<DirectoryFollower> {
         self.check()?;
         DirectoryFollower::open(self.storage_to_read()?, &self, from)

@@ -76,6 +76,9 @@ impl Options {
     /// # Durability
     /// The copy aside is durable before anything is changed; the repaired directory when this returns. A crash in between leaves a directory that
     /// can be repaired again.
+    ///
+    /// # Concurrency
+    /// Takes the lock of the directory: nobody else may have it open for writing.
     pub fn repair(self) -> Result<RepairReport> {
         let storage = self.storage_to_read()?;
         // Its name, whatever it was called: a sibling is wanted.

@@ -65,6 +65,9 @@ impl Wal {
     ///
     /// # Durability
     /// Everything in it is durable when this returns; the directory gets its name last.
+    ///
+    /// # Concurrency
+    /// The sources are read without their locks; whoever writes to one goes on.
     pub fn restore<P: AsRef<Path>>(
         sources: &[P],
         target: impl Into<PathBuf>,

@@ -244,6 +244,9 @@ impl Wal {
     ///
     /// # Durability
     /// As `durability` says.
+    ///
+    /// # Concurrency
+    /// As for [`Wal::append`]. A call at a lower level waits for no sync, as long as less than four times [`Options::sync_bytes`] is not durable.
     pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
         let appended = self.inner.accept(&record.into())?;
         if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
@@ -259,6 +262,10 @@ impl Wal {
     ///
     /// # Durability
     /// None yet: see [`Ticket::wait`] and [`Wal::sync`].
+    ///
+    /// # Concurrency
+    /// Does not wait for the disk, but where memory and logs are bounded: who finds a full group writes it, who finds the log full begins the next
+    /// one, and where four times [`Options::sync_bytes`] are not durable it waits for a sync; with [`Options::cap_wait`], also for room.
     pub fn submit<'a>(&self, record: impl Into<Record<'a>>) -> Result<Ticket> {
         let appended = self.inner.accept(&record.into())?;
         Ok(Ticket::new(Arc::clone(&self.inner), appended))
@@ -272,6 +279,9 @@ impl Wal {
     ///
     /// # Durability
     /// As for [`Wal::append`].
+    ///
+    /// # Concurrency
+    /// As for [`Wal::append`].
     pub fn mark(&self, name: &str) -> Result<Appended> {
         self.append(Record::mark(name))
     }
@@ -280,6 +290,13 @@ impl Wal {
     ///
     /// # Errors
     /// The log is poisoned or closed; or a full disk has stopped it and is full still ([`Error::Full`](crate::Error::Full)).
+    ///
+    /// # Durability
+    /// Everything that was accepted before the call, and everything in logs before it, survives a power cut when this returns.
+    ///
+    /// # Concurrency
+    /// Blocks for the group that is at the disk and for its own, or not at all if everything is durable. Threads that sync at the same time share
+    /// one; appends go on and form the next group.
     pub fn sync(&self) -> Result<Position> {
         self.inner.go_on_if_stopped()?;
         self.inner.commit.sync()
@@ -293,6 +310,10 @@ impl Wal {
     ///
     /// # Durability
     /// Everything in the closed log is durable when this returns.
+    ///
+    /// # Concurrency
+    /// One at a time. If the next file was not made ahead, appends go on while it is made. They wait while what was accepted is synced and the log
+    /// is switched.
     pub fn rotate(&self) -> Result<Option<SealedLog>> {
         self.inner.rotate_on_request()
     }
@@ -305,6 +326,9 @@ impl Wal {
     ///
     /// # Durability
     /// The mark is durable when this returns: replay skips what it covers.
+    ///
+    /// # Concurrency
+    /// Blocks for the syncs of CHECKPOINT: call it in the thread that flushes. Marks and deletions come one after the other; appends go on.
     pub fn mark_flushed(&self, family: FamilyId, seq: SeqNum) -> Result<Deletion> {
         self.mark_flushed_all(&[(family, seq)])
     }
@@ -316,6 +340,9 @@ impl Wal {
     ///
     /// # Durability
     /// As for [`Wal::mark_flushed`].
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`]; several marks cost as much as one.
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
         self.inner.release_window();
         Ok(self.inner.then_archive(self.inner.mark_flushed(marks)?))
@@ -329,6 +356,9 @@ impl Wal {
     ///
     /// # Durability
     /// The family is dropped for good when this returns.
+    ///
+    /// # Concurrency
+    /// As for [`Wal::mark_flushed`].
     pub fn drop_family(&self, family: FamilyId) -> Result<Deletion> {
         self.inner.release_window();
         Ok(self.inner.then_archive(self.inner.drop_family(family)?))
@@ -349,6 +379,9 @@ impl Wal {
     ///
     /// # Errors
     /// The log has failed, or was closed, before that.
+    ///
+    /// # Concurrency
+    /// Blocks, for ever if nobody syncs.
     pub fn wait_durable(&self, index: Index) -> Result<Position> {
         self.inner.commit.wait_durable(index)
     }
@@ -363,6 +396,9 @@ impl Wal {
     ///
     /// # Errors
     /// What `from` asks for was deleted: [`Error::Gap`](crate::Error::Gap). Or a file cannot be read.
+    ///
+    /// # Concurrency
+    /// Any number of followers may read beside the writers; none of them holds an append up.
     pub fn follow(&self, from: FollowFrom) -> Result<Follower> {
         Follower::new(Arc::clone(&self.inner), from)
     }
@@ -378,6 +414,9 @@ impl Wal {
     ///
     /// # Durability
     /// Everything that was accepted is durable if this succeeds.
+    ///
+    /// # Concurrency
+    /// Appends, syncs and rotations wait until it has succeeded or failed.
     pub fn resume(&self) -> Result<Position> {
         self.inner.resume()
     }
@@ -400,6 +439,9 @@ impl Wal {
     /// # Errors
     /// The next file could not be made, as for [`Wal::rotate`]; the rotation that needs it tries again. Or CHECKPOINT could not be written, and
     /// nothing was deleted, as for [`Wal::mark_flushed`].
+    ///
+    /// # Concurrency
+    /// May be called beside everything else, from one thread or several. Blocks for the I/O that it does.
     pub fn housekeep(&self) -> Result<()> {
         while let Some(work) = self.inner.housekeeper.take() {
             self.inner.do_work(work)?;
@@ -418,6 +460,9 @@ impl Wal {
     ///
     /// # Durability
     /// Everything that was accepted is durable if this succeeds.
+    ///
+    /// # Concurrency
+    /// Waits for whoever is at the disk, and for the threads of the log. Appends at the same time are accepted, and then durable, or fail.
     pub fn close(&self) -> Result<()> {
         self.inner.housekeeper.stop();
         let closed = self.inner.close();

@@ -96,6 +96,9 @@ impl Watch {
     ///
     /// # Errors
     /// It will not move any more: the log has failed, was closed, or was dropped. After [`Wal::resume`](crate::Wal::resume) it moves again.
+    ///
+    /// # Concurrency
+    /// Blocks, for ever if nobody syncs.
     pub fn wait(&mut self) -> Result<Position> {
         let next = self.seen.next().unwrap_or(self.seen);
         let durable = self.inner.commit.wait_durable(next)?;
@@ -112,6 +115,9 @@ impl Watch {
     }
 
     /// The same, one look at a time.
+    ///
+    /// # Errors
+    /// As for [`Watch::wait`].
     pub fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<Result<Position>> {
         let next = self.seen.next().unwrap_or(self.seen);
         let polled = self.inner.commit.poll_durable(next, false, &mut self.place, context);

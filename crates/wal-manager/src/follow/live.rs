@@ -111,11 +111,17 @@ impl Follower {
     ///
     /// # Errors
     /// As for [`Follower::try_next`]; or the log failed.
+    ///
+    /// # Durability
+    /// As for [`Follower::try_next`].
     pub async fn next_async(&mut self) -> Option<Result<RecoveredRecord>> {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
     /// The same, one look at a time.
+    ///
+    /// # Errors
+    /// As for [`Follower::next_async`].
     pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<RecoveredRecord>>> {
         loop {
             match self.try_next().transpose() {

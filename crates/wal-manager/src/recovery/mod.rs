@@ -232,6 +232,10 @@ impl Recovery {
 
     /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
     /// with the logs. May be called again; each call begins anew.
+    ///
+    /// # Errors
+    /// Of the records, each is a `Result`: a file cannot be read; or, in a directory that was closed cleanly, damage. An error is the last that
+    /// comes, and [`Recovery::finish`] then refuses.
     pub fn records(&self) -> Records {
         self.replay(self.stream.clone(), &self.replayed, self.judge(.., self.replay_of_unread()))
     }
@@ -310,6 +314,9 @@ impl Recovery {
     /// # Errors
     /// [`Error::ReplayIncomplete`] if [`Recovery::records`] was not read to its end. Where the new epoch is still to be committed, the system
     /// may fail; the directory is as it was then, but for a leftover that the next recovery recognises.
+    ///
+    /// # Durability
+    /// The new epoch is committed when this returns.
     pub fn finish(mut self) -> Result<(Wal, RecoveryReport)> {
         if !self.replayed.is_drained() {
             return Err(Error::ReplayIncomplete);
@@ -328,6 +335,9 @@ impl Recovery {
     /// # Errors
     /// Damage in what was not read before; nothing was changed then. Or the system failed, as for [`Recovery::finish`], or has no thread for
     /// [`Options::sync_interval`](crate::Options::sync_interval).
+    ///
+    /// # Durability
+    /// As for [`Recovery::finish`].
     pub fn finish_without_replay(self) -> Result<(Wal, RecoveryReport)> {
         if self.replayed.is_drained() {
             return self.finish();
