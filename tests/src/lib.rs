@@ -15,3 +15,8 @@ pub mod naive;
 pub mod real;
 pub mod real_calls;
 pub mod rng;
+
+/// The quickstart of the repository's README, compiled and run with the doc-tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -56,6 +56,7 @@
 //! # Watching it
 //! [`metrics`] has every metric's name; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc` and events for torn tails, damage and
 //! failures. Install recorder and subscriber before you open the log.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 // First: what follows uses its macro.
@@ -143,7 +144,8 @@ pub use ticket::Ticket;
 pub use wal::Wal;
 pub use watch::Watch;
 
-/// The README's quickstart, compiled and run with the doc-tests.
+/// The example of this crate's README, compiled and run with the doc-tests; that of the repository's stands in `wal-tests`, because it is not in the
+/// package.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
