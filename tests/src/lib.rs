@@ -5,6 +5,7 @@ pub mod allocations;
 pub mod clock;
 pub mod explore;
 pub mod faulty;
+pub mod forever;
 pub mod fuzz;
 pub mod golden;
 pub mod history;
