@@ -97,9 +97,10 @@ features:
 deny:
     cargo deny check licenses bans sources
 
-# The packages as they would be published, each built from what is in it; nothing is published.
+# The packages as they would be published, each built from what is in it; nothing is published. In a new place each time, because cargo keeps
+# what it has unpacked of a crate's number and place.
 package:
-    cargo package -p wal-format -p wal-io -p wal-manager -p toy-memtable -p walctl
+    mkdir -p target && cargo package --target-dir "$(mktemp -d -p target packages.XXXXXX)" -p wal-format -p wal-io -p wal-manager -p toy-memtable -p walctl
 
 # The documentation of every crate.
 docs:
