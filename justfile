@@ -85,9 +85,26 @@ series:
 peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}
 
-# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed.
+# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed. Those of tests/golden/v1 never change.
 golden:
     REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces
+
+# Write the lists of the public API again, after a deliberate change; the diff is what is reviewed.
+api:
+    REGENERATE=1 cargo test -p wal-tests --test public_api -- --ignored
+
+# Each feature alone and in pairs: needs cargo-hack.
+features:
+    cargo hack check --feature-powerset --depth 2 --ignore-private
+
+# Licences, sources, and crates that are not wanted: needs cargo-deny.
+deny:
+    cargo deny check licenses bans sources
+
+# The packages as they would be published, each built from what is in it; nothing is published. In a new place each time, because cargo keeps
+# what it has unpacked of a crate's number and place.
+package:
+    mkdir -p target && cargo package --target-dir "$(mktemp -d -p target packages.XXXXXX)" -p wal-format -p wal-io -p wal-manager -p toy-memtable -p walctl
 
 # The documentation of every crate.
 docs:

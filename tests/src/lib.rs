@@ -11,6 +11,7 @@ pub mod clock;
 pub mod explore;
 pub mod exporter;
 pub mod faulty;
+pub mod forever;
 pub mod fuzz;
 pub mod golden;
 pub mod history;
@@ -21,3 +22,8 @@ pub mod naive;
 pub mod real;
 pub mod real_calls;
 pub mod rng;
+
+/// The quickstart of the repository's README, compiled and run with the doc-tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

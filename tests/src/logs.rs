@@ -47,6 +47,11 @@ impl LogBuilder {
 
     /// A log that begins with `header`.
     pub fn with_header(header: &FileHeader) -> Self {
+        Self::with_longer_header(header, &[])
+    }
+
+    /// A log that begins with `header` and, behind its fields, those of a later version.
+    pub fn with_longer_header(header: &FileHeader, more: &[u8]) -> Self {
         let mut log = Self {
             bytes: Vec::new(),
             items: vec![header_item(header)],
@@ -56,7 +61,7 @@ impl LogBuilder {
             records: 0,
             seqs: None,
         };
-        log.encoder.header(&mut log.bytes, header);
+        log.encoder.raw_chunk(&mut log.bytes, 5, &[&header.encode()[..], more].concat());
         log
     }
 

@@ -420,6 +420,18 @@ fn v17_a_point_that_is_not_there_is_told() {
     assert!(target.file_names().iter().all(|name| name == "LOCK"), "{:?}", target.file_names());
 }
 
+/// A key has a time of its own only where there is a window.
+#[test]
+fn v17_a_record_with_a_key_has_its_time_without_a_window_too() {
+    let disk = SimStorage::new();
+    let clock = Arc::new(ManualClock::default());
+    clock.advance(Duration::from_micros(7));
+    let wal = reopen(options(&disk).clock(clock).record_times(true)).0;
+    wal.append(record(b"with a key").key(1)).unwrap();
+    let found = options(&disk).inspect().unwrap().records().next().unwrap().unwrap();
+    assert_eq!((found.key, found.time_micros), (Some(1), Some(7)));
+}
+
 /// A power cut at every step of a restore: the new directory is whole, or does not open, and the sources are as they were.
 #[test]
 fn v17_a_crash_at_every_step_of_a_restore() {

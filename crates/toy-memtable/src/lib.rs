@@ -49,6 +49,7 @@
 //!
 //! A merge appends its operand to the bytes that the key holds; an absent key holds none. Byte concatenation is
 //! associative, so operands may be combined before the value below them is known.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod codec;

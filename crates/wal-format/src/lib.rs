@@ -26,6 +26,7 @@
 //! assert_eq!((record.head, record.payload), (head, &b"payload"[..]));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 // First: what follows uses its macro.

@@ -12,6 +12,7 @@
 //! A backend of your own is checked with `conformance` (a feature of that name).
 //!
 //! **Architecture invariant:** `unsafe` stands in `fs/fork.rs` and, with the feature `io-uring`, in `fs/ring.rs`, and nowhere else.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 // First: what follows uses its macro.

@@ -299,7 +299,7 @@ impl Commit {
         head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
         if let Some(key) = key {
             head.duplicate_key = Some(key.key.to_le_bytes());
-            head.time_micros = key.time_micros;
+            head.time_micros = key.time_micros.or(head.time_micros);
         }
         let longest = LogEncoder::record_length_max(record.payload.len());
         if state.active.encoder.offset().saturating_add(longest) > state.room.end {

@@ -78,6 +78,7 @@
 //! [`metrics`] has every metric; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc`, `wal.resume`, `wal.copy` and events for torn tails,
 //! damage, failures and stalls, and at level trace for each append and sync. Install recorder and subscriber before you open the log.
 //! [`Options::on_stall`] tells of a disk that hangs, while it does.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 // First: what follows uses its macro.
@@ -167,7 +168,8 @@ pub use wal::Wal;
 pub use watch::Watch;
 pub use watchdog::{DiskWork, Stall};
 
-/// The README's quickstart, compiled and run with the doc-tests.
+/// The example of this crate's README, compiled and run with the doc-tests; that of the repository's stands in `wal-tests`, because it is not in the
+/// package.
 #[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -6,6 +6,7 @@
 //! **Architecture invariant:** a reading verb goes through `Options::inspect` or `Options::follow` and nothing else: it takes no lock, creates
 //! nothing and changes nothing. Only `append`, `gc`, `repair`, `bench` and `drill` write, each in the directory it was given; what `bench` made
 //! there is gone when it ends. `copy` and `restore` make a new directory and only read the others.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod append;
