@@ -77,7 +77,7 @@ pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 #[derive(Clone)]
 #[must_use = "options do nothing until `recover` or `inspect`"]
 pub struct Options {
-    place: Place,
+    pub(crate) place: Place,
     pub(crate) name: String,
     pub(crate) log_bytes: u64,
     pub(crate) mode: RecoveryMode,
@@ -101,7 +101,7 @@ pub struct Options {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+pub(crate) enum Place {
     Directory(PathBuf),
     Storage(Arc<dyn Storage>),
 }
@@ -360,7 +360,7 @@ impl Options {
         Files { way, recycle: self.recycle.unwrap_or(if way.fills() { RECYCLED_LOGS_DEFAULT } else { 0 }) }
     }
 
-    /// Called now and then while recovery reads.
+    /// Called now and then while recovery reads. Copies, restores and repairs have several steps, and begin anew with each.
     pub fn on_progress(mut self, callback: impl Fn(Progress) + Send + Sync + 'static) -> Self {
         self.on_progress = Some(Arc::new(callback));
         self
