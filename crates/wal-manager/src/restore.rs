@@ -139,10 +139,7 @@ fn restore(
 }
 
 /// The logs that are a chain up to the newest, oldest first, and what they have in common.
-fn gather(
-    sources: &[Arc<dyn Storage>],
-    progress: Option<&OnProgress>,
-) -> Result<(Vec<Piece>, Checkpoint)> {
+fn gather(sources: &[Arc<dyn Storage>], progress: Option<&OnProgress>) -> Result<(Vec<Piece>, Checkpoint)> {
     let mut found: BTreeMap<LogNumber, Piece> = BTreeMap::new();
     let mut base: Option<Checkpoint> = None;
     // Archives last: a log is in its archive before it leaves the directory that is written.

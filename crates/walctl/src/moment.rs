@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 /// A moment, in UTC and to the second.
 pub(crate) fn of(micros: u64) -> String {
-    let moment = i64::try_from(micros / 1_000_000).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let moment =
+        i64::try_from(micros / 1_000_000).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     moment.map_or_else(|| "-".to_owned(), |moment| moment.to_string())
 }
 

@@ -54,7 +54,9 @@ pub(crate) fn stdout() -> bool {
 pub(crate) fn of_log(verdict: LogVerdict) -> Hue {
     match verdict {
         LogVerdict::Clean => Hue::Well,
-        LogVerdict::Damaged | LogVerdict::Missing | LogVerdict::Foreign | LogVerdict::NewerFormat => Hue::Wrong,
+        LogVerdict::Damaged | LogVerdict::Missing | LogVerdict::Foreign | LogVerdict::NewerFormat => {
+            Hue::Wrong
+        }
         _ => Hue::Notable,
     }
 }
