@@ -1,7 +1,7 @@
 //! Where the commands of the documents are run.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,10 @@ impl Place {
         fs::create_dir(path("DISK")).unwrap();
         fs::write(path("lines.txt"), "one\ntwo\nthree\n".repeat(20)).unwrap();
         Self(place)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     /// What the command prints, standard error last.
@@ -85,5 +89,6 @@ fn write_log(dir: &Path, archive: &Path) {
     }
     wal.sync().unwrap();
     wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(800)).unwrap();
+    wal.hold("backup", SeqNum::new(900), None).unwrap();
     wal.close().unwrap();
 }
