@@ -118,7 +118,10 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
 
 /// Ctrl-C: while the log is opened it ends the process at once, as a crash would; from then on it ends the input.
 #[derive(Default)]
-struct Stop(Arc<Mutex<Option<Sender<Result<(), Failure>>>>>);
+struct Stop(Arc<Mutex<Option<Ended>>>);
+
+/// Where a thread tells how it ended.
+type Ended = Sender<Result<(), Failure>>;
 
 impl Stop {
     fn on_interrupt(&self) -> Result<(), Failure> {
@@ -130,7 +133,7 @@ impl Stop {
         })
     }
 
-    fn tell(&self, ended: &Sender<Result<(), Failure>>) {
+    fn tell(&self, ended: &Ended) {
         *lock(&self.0) = Some(ended.clone());
     }
 }
