@@ -239,7 +239,7 @@ impl Inner {
         let mut base = self.checkpoint.content();
         let (pieces, (end, digest)) = self.pieces(&base)?;
         base.next_index = end.index.next().ok_or(Error::Exhausted("index"))?;
-        let (content, made) = image::build(target, &pieces, base, || {
+        let (content, made) = image::build(target, &pieces, base, None, || {
             // The pin ends with the log, if that is closed meanwhile.
             still_there(&*self.storage, lowest)
         })?;
@@ -296,9 +296,10 @@ fn copy_proven(
         return Err(Error::Damaged(Arc::new(report)));
     }
     // RD2. Up to the last proven byte and no further.
+    let progress = options.on_progress.as_ref();
     let Some(link) = plan.proven.link.filter(|link| link.log >= checkpoint.lowest) else {
         let base = Checkpoint { next_index: plan.proven.next_index, ..checkpoint };
-        let (content, made) = image::build(target, &[], base, || Ok(()))?;
+        let (content, made) = image::build(target, &[], base, progress, || Ok(()))?;
         return Ok(CopyReport::new(target.storage.path().to_owned(), &content, &[], &made));
     };
     let logs = plan.prefix.iter().filter(|walked| walked.log <= link.log);
@@ -316,7 +317,7 @@ fn copy_proven(
         .collect();
     *first = pieces.first().map(|piece| piece.header.log);
     let base = Checkpoint { next_index: plan.proven.next_index, ..checkpoint };
-    let (content, made) = image::build(target, &pieces, base, || {
+    let (content, made) = image::build(target, &pieces, base, progress, || {
         // RD1, R6. A log that is not deleted by now has two names before anybody looks whether it can be used again.
         match *first {
             Some(first) if !seeded_bug!(NoLookBehindLinks) => still_there(&**storage, first),

@@ -16,6 +16,7 @@ use wal_io::{Lock, Sink, Source, Storage};
 use crate::checkpoint::CheckpointFile;
 use crate::error::{Error, Result};
 use crate::names::{self, Name};
+use crate::options::OnProgress;
 use crate::read::{Item, LogReader, Stop};
 use crate::recovery::progress::Meter;
 use crate::recovery::threads::Threads;
@@ -117,8 +118,11 @@ pub(crate) fn build(
     target: &Target<'_>,
     pieces: &[Piece],
     base: Checkpoint,
+    on_progress: Option<&OnProgress>,
     linked: impl FnOnce() -> Result<()>,
 ) -> Result<(Checkpoint, Vec<Made>)> {
+    let meter = Meter::new(on_progress.cloned());
+    meter.expect(pieces.iter().map(|piece| piece.end).sum());
     let mut is_linked = Vec::with_capacity(pieces.len());
     for piece in pieces {
         is_linked.push(piece.sealed && link(target.storage, piece)?);
@@ -134,11 +138,12 @@ pub(crate) fn build(
         } else {
             copy(target.storage, piece, &names::log_name(piece.header.log))?
         });
+        meter.add(piece.end);
     }
     let content = checkpoint_of(base, pieces, &made);
     // ORDER: every log has its name, durably, before CHECKPOINT has its own: a crash leaves a directory that does not open, or a whole one.
     target.storage.sync_dir()?;
-    check(target.storage, &content)?;
+    check(target.storage, &content, &Meter::new(on_progress.cloned()))?;
     CheckpointFile::install(target.storage, content.clone())?;
     target.storage.sync_parents()?;
     Ok((content, made))
@@ -268,8 +273,8 @@ fn checkpoint_of(base: Checkpoint, pieces: &[Piece], made: &[Made]) -> Checkpoin
 }
 
 /// Reads the directory as recovery will, and accepts only what is clean.
-fn check(storage: &dyn Storage, content: &Checkpoint) -> Result<()> {
-    let plan = decide(storage, content, list(storage)?, &Meter::default(), Threads::ONE)?;
+fn check(storage: &dyn Storage, content: &Checkpoint, meter: &Meter) -> Result<()> {
+    let plan = decide(storage, content, list(storage)?, meter, Threads::ONE)?;
     if let Some(refusal) = plan.refusal {
         return Err(refusal);
     }

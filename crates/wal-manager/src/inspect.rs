@@ -16,7 +16,7 @@ use crate::names;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
 use crate::recovery::stream::{Salvage, Stream};
-use crate::recovery::{self, Listing, Plan, RecoveryMode, Walked, decide, list};
+use crate::recovery::{self, Listing, Plan, RecoveryMode, Walked, decide, decide_quickly, list};
 use crate::replay::Records;
 use crate::report::{CheckpointFault, Finding, RecoveryReport, Verdict};
 use crate::retention::{LogInfo, LogState};
@@ -93,7 +93,7 @@ impl Inspection {
     }
 }
 
-fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
+pub(crate) fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
     let info = |(after, walked): (usize, &Walked)| LogInfo {
         log: walked.log,
         bytes: walked.length,
@@ -116,14 +116,28 @@ fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
 pub(crate) struct Seen {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) plan: Plan,
-    fault: Option<CheckpointFault>,
+    pub(crate) fault: Option<CheckpointFault>,
+}
+
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Every byte.
+    Whole,
+    /// What is needed to know which logs there are, and the logs that nobody vouches for.
+    Quick,
 }
 
 /// Looks until what is seen is not the work of a writer who went on meanwhile (RD1): only what is found twice in a row is damage.
 pub(crate) fn settle(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+    settle_at(storage, options, Depth::Whole)
+}
+
+/// [`settle`], reading so much.
+pub(crate) fn settle_at(storage: &dyn Storage, options: &Options, depth: Depth) -> Result<Seen> {
     let mut before: Option<Finding> = None;
     for _ in 0..ATTEMPTS_MAX {
-        let seen = match look(storage, options) {
+        let seen = match look(storage, options, depth) {
             // Deleted between the listing and the reading.
             Err(Error::Io(error))
                 if error.kind() == io::ErrorKind::NotFound
@@ -148,10 +162,13 @@ pub(crate) fn is_log(error: &IoError) -> bool {
     error.path().extension().is_some_and(|extension| extension == "wal")
 }
 
-fn look(storage: &dyn Storage, options: &Options) -> Result<Seen> {
+fn look(storage: &dyn Storage, options: &Options, depth: Depth) -> Result<Seen> {
     let (checkpoint, listing, fault) = snapshot(storage, options.mode == RecoveryMode::Salvage)?;
-    let plan =
-        decide(storage, &checkpoint, listing, &Meter::new(options.on_progress.clone()), options.threads)?;
+    let meter = Meter::new(options.on_progress.clone());
+    let plan = match depth {
+        Depth::Whole => decide(storage, &checkpoint, listing, &meter, options.threads)?,
+        Depth::Quick => decide_quickly(storage, &checkpoint, listing, &meter)?,
+    };
     Ok(Seen { checkpoint, plan, fault })
 }
 

@@ -80,7 +80,7 @@ pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
 #[derive(Clone)]
 #[must_use = "options do nothing until `recover` or `inspect`"]
 pub struct Options {
-    place: Place,
+    pub(crate) place: Place,
     pub(crate) name: String,
     pub(crate) log_bytes: u64,
     pub(crate) mode: RecoveryMode,
@@ -106,7 +106,7 @@ pub struct Options {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+pub(crate) enum Place {
     Directory(PathBuf),
     Storage(Arc<dyn Storage>),
 }
@@ -389,7 +389,7 @@ impl Options {
         Files { way, recycle: self.recycle.unwrap_or(if way.fills() { RECYCLED_LOGS_DEFAULT } else { 0 }) }
     }
 
-    /// Called now and then while recovery reads.
+    /// Called now and then while recovery reads. Copies, restores and repairs have several steps, and begin anew with each.
     ///
     /// # Concurrency
     /// By whatever thread has read, one call at a time; what is told only grows.

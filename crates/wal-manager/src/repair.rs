@@ -130,7 +130,7 @@ fn run(
     }
     let aside = aside()?;
     // ORDER: V4. Everything is aside, durably, before the first byte is changed: whatever this decides can be taken back.
-    copy_aside(&**storage, &*aside)?;
+    copy_aside(&**storage, &*aside, &Meter::new(options.on_progress.clone()))?;
     report.aside = Some(aside.path().to_owned());
     if let Some(why) = &report.checkpoint {
         warn!(why, "wal.checkpoint_rebuilt");
@@ -270,18 +270,22 @@ fn reach(storage: &dyn Storage, header: &FileHeader) -> Result<wal_format::Index
 }
 
 /// Copies every file that a repair may touch.
-fn copy_aside(storage: &dyn Storage, aside: &dyn Storage) -> Result<()> {
+fn copy_aside(storage: &dyn Storage, aside: &dyn Storage, meter: &Meter) -> Result<()> {
     if !aside.list()?.is_empty() {
         return Err(Error::TargetNotEmpty { path: aside.path().to_owned() });
     }
+    let mut sources = Vec::new();
     for entry in storage.list()? {
         let touched = matches!(names::parse(&entry.name), Name::Log(_) | Name::Ours);
         let Some(name) = entry.name.to_str().filter(|name| touched && *name != names::LOCK) else { continue };
-        if entry.kind != EntryKind::File {
-            continue;
+        if entry.kind == EntryKind::File {
+            meter.expect(storage.open_source(name)?.length()?);
+            sources.push(name.to_owned());
         }
-        let sink = aside.create(name)?;
-        copy_bytes(&*storage.open_source(name)?, &*sink, u64::MAX)?;
+    }
+    for name in sources {
+        let sink = aside.create(&name)?;
+        meter.add(copy_bytes(&*storage.open_source(&name)?, &*sink, u64::MAX)?);
         sink.sync_all()?;
     }
     aside.sync_dir()?;

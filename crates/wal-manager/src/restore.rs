@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::image::{self, Piece, Target};
 use crate::inspect::{self, Seen};
 use crate::names;
-use crate::options::Options;
+use crate::options::{OnProgress, Options, Place};
 use crate::read::{Item, LogReader, Stop};
 use crate::report::Reason;
 use crate::wal::Wal;
@@ -73,9 +73,7 @@ impl Wal {
         target: impl Into<PathBuf>,
         to: &RestorePoint,
     ) -> Result<CopyReport> {
-        let open = |path: &P| Ok(Arc::new(FsStorage::open(path.as_ref())?) as Arc<dyn Storage>);
-        let sources = sources.iter().map(open).collect::<Result<Vec<_>>>()?;
-        in_directory(target.into(), |target| restore(&sources, target, to))
+        Self::options(target).restore(sources, to)
     }
 
     /// [`Wal::restore`] of and to any storage; the target must hold no file of a log.
@@ -90,14 +88,40 @@ impl Wal {
         target: &dyn Storage,
         to: &RestorePoint,
     ) -> Result<CopyReport> {
-        restore(sources, &Target::empty(target)?, to)
+        restore(sources, &Target::empty(target)?, to, None)
     }
 }
 
-fn restore(sources: &[Arc<dyn Storage>], target: &Target<'_>, to: &RestorePoint) -> Result<CopyReport> {
+impl Options {
+    /// [`Wal::restore`] to the place of these options, which tells how far it has come ([`Options::on_progress`]).
+    ///
+    /// # Errors
+    /// As for [`Wal::restore`].
+    ///
+    /// # Durability
+    /// As for [`Wal::restore`].
+    pub fn restore<P: AsRef<Path>>(self, sources: &[P], to: &RestorePoint) -> Result<CopyReport> {
+        let open = |path: &P| Ok(Arc::new(FsStorage::open(path.as_ref())?) as Arc<dyn Storage>);
+        let sources = sources.iter().map(open).collect::<Result<Vec<_>>>()?;
+        let progress = self.on_progress.clone();
+        match self.place {
+            Place::Directory(path) => {
+                in_directory(path, |target| restore(&sources, target, to, progress.as_ref()))
+            }
+            Place::Storage(target) => restore(&sources, &Target::empty(&*target)?, to, progress.as_ref()),
+        }
+    }
+}
+
+fn restore(
+    sources: &[Arc<dyn Storage>],
+    target: &Target<'_>,
+    to: &RestorePoint,
+    progress: Option<&OnProgress>,
+) -> Result<CopyReport> {
     let span = info_span!("wal.restore", path = %target.storage.path().display());
     let _entered = span.enter();
-    let (mut pieces, base) = gather(sources)?;
+    let (mut pieces, base) = gather(sources, progress)?;
     let cut = find(&pieces, to)?;
     if let Some((log, end)) = cut {
         pieces.retain(|piece| piece.header.log <= log);
@@ -107,7 +131,7 @@ fn restore(sources: &[Arc<dyn Storage>], target: &Target<'_>, to: &RestorePoint)
             last.end = end;
         }
     }
-    let (content, made) = image::build(target, &pieces, base, || {
+    let (content, made) = image::build(target, &pieces, base, progress, || {
         // RD1, R6. What a writer has not deleted by now has two names before it looks whether it can use it again.
         let mut sealed = pieces.iter().filter(|piece| piece.sealed);
         sealed.try_for_each(|piece| still_there(&*piece.from, piece.header.log))
@@ -118,7 +142,7 @@ fn restore(sources: &[Arc<dyn Storage>], target: &Target<'_>, to: &RestorePoint)
 }
 
 /// The logs that are a chain up to the newest, oldest first, and what they have in common.
-fn gather(sources: &[Arc<dyn Storage>]) -> Result<(Vec<Piece>, Checkpoint)> {
+fn gather(sources: &[Arc<dyn Storage>], progress: Option<&OnProgress>) -> Result<(Vec<Piece>, Checkpoint)> {
     let mut found: BTreeMap<LogNumber, Piece> = BTreeMap::new();
     let mut base: Option<Checkpoint> = None;
     // Archives last: a log is in its archive before it leaves the directory that is written.
@@ -128,7 +152,8 @@ fn gather(sources: &[Arc<dyn Storage>]) -> Result<(Vec<Piece>, Checkpoint)> {
         if archive::is_empty(&**source)? {
             continue;
         }
-        let options = Options::on_storage(Arc::clone(source));
+        let mut options = Options::on_storage(Arc::clone(source));
+        options.on_progress = progress.cloned();
         let Seen { checkpoint, plan, .. } = inspect::settle(&**source, &options)?;
         if let Some(refusal) = plan.refusal {
             return Err(refusal);

@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use serde::Serialize;
 use wal_manager::io::probe::Way;
-use wal_manager::{Durability, Error, ErrorKind, FamilyId, PAYLOAD_BYTES_MAX, Record, RecordKind, Wal};
+use wal_manager::{
+    Durability, Error, ErrorKind, FamilyId, PAYLOAD_BYTES_MAX, Record, RecordKind, Recovery, Wal,
+};
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::lines::{Line, Lines};
 use crate::out;
+use crate::progress;
 
 /// Append a record a line of standard input
 ///
@@ -66,7 +70,12 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     if let Some(bytes) = args.log_bytes {
         options = options.log_bytes(bytes);
     }
-    let (wal, _) = options.recover()?.finish_without_replay()?;
+    let (options, bar) = progress::reading(options, false);
+    let stop = Stop::default();
+    stop.on_interrupt()?;
+    let opened = options.recover().and_then(Recovery::finish_without_replay);
+    bar.finish_and_clear();
+    let (wal, _) = opened?;
     let run = Arc::new(Run {
         wal,
         input: Mutex::new(Lines::new(
@@ -82,6 +91,7 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     });
     // Not scoped threads: when one fails, the others may be waiting for standard input, and nobody should wait for them.
     let (ended, ends) = mpsc::channel();
+    stop.tell(&ended);
     let (stop, stopped) = mpsc::channel();
     let ticker = match args.sync {
         Sync::Each(_) => None,
@@ -97,13 +107,35 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     let outcome = wait(&ends, args.writers, ticker.is_some(), stop);
     match outcome {
         // What was accepted is still written and sealed, whatever ended the input.
-        Ok(()) | Err(Failure::BrokenPipe | Failure::Io { .. }) => run.wal.close()?,
+        Ok(()) | Err(Failure::BrokenPipe | Failure::Interrupted | Failure::Io { .. }) => run.wal.close()?,
         // What it was told is said already; if the close fails too, the next open is one after a crash.
         Err(Failure::Wal(Error::Full { .. })) => drop(run.wal.close()),
         Err(_) => {}
     }
     outcome?;
     Ok(if run.refused.load(Ordering::Relaxed) { Exit::Refused } else { Exit::Fine })
+}
+
+/// Ctrl-C: while the log is opened it ends the process at once, as a crash would; from then on it ends the input.
+#[derive(Default)]
+struct Stop(Arc<Mutex<Option<Ended>>>);
+
+/// Where a thread tells how it ended.
+type Ended = Sender<Result<(), Failure>>;
+
+impl Stop {
+    fn on_interrupt(&self) -> Result<(), Failure> {
+        let told = Arc::clone(&self.0);
+        interrupt::on(move || {
+            // Whoever presses it a second time does not want to wait for the log to be closed.
+            let Some(ended) = lock(&told).take() else { interrupt::end("the next open mends the log") };
+            let _ = ended.send(Err(Failure::Interrupted));
+        })
+    }
+
+    fn tell(&self, ended: &Ended) {
+        *lock(&self.0) = Some(ended.clone());
+    }
 }
 
 /// Everything that the threads share.

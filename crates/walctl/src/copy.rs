@@ -1,17 +1,18 @@
 //! `walctl copy`: a consistent copy of a log, whether or not somebody writes to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use wal_manager::{CopyReport, Wal};
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::out::Out;
+use crate::progress;
 
 /// Copy a log, also while it is written to: exactly the records that are proven to be durable
 ///
-/// The copy opens, verifies and replays on its own. Sealed logs are linked where they can be, since nobody writes to them again. Takes no lock
-/// and changes nothing in DIR.
+/// The copy opens, verifies and replays on its own. Sealed logs are linked where they can be, since nobody writes to them again.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory of the log
@@ -22,9 +23,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let report = Wal::options(&args.dir).copy_to(&args.target)?;
-    print(&report, json)?;
+    interrupt_leaves(&args.target)?;
+    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
+    let report = options.copy_to(&args.target);
+    bar.finish_and_clear();
+    print(&report?, json)?;
     Ok(Exit::Fine)
+}
+
+/// What is there after Ctrl-C while `target` is made.
+pub(crate) fn interrupt_leaves(target: &Path) -> Result<(), Failure> {
+    interrupt::ends_at_once(format!(
+        "{target} was not made, or is whole; what there is of it lies in {target}.making, which the next attempt empties",
+        target = target.display()
+    ))
 }
 
 /// Says what is in the new directory.

@@ -13,7 +13,7 @@ use crate::records::Printer;
 ///
 /// SEQ is the record's first sequence number. In the payload printable ASCII stands for itself, a backslash is `\\`, a tab
 /// `\t`, a newline `\n`, and every other byte `\xNN`. At damage: what came before it, then the reason on standard error,
-/// and exit code 1. Takes no lock and changes nothing; `proven` in the JSON says whether the log proves that the record
+/// and exit code 1. `proven` in the JSON says whether the log proves that the record
 /// was synced.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -44,8 +44,9 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     }
     let mode = if args.salvage { RecoveryMode::Salvage } else { RecoveryMode::Default };
     let (options, bar) = progress::reading(Wal::options(&args.dir).mode(mode), false);
-    let inspection = options.inspect()?;
+    let inspection = options.inspect();
     bar.finish_and_clear();
+    let inspection = inspection?;
     if let Some(log) = args.log.map(LogNumber::new)
         && !inspection.report().logs.iter().any(|report| report.log == log)
     {

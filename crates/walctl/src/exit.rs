@@ -23,6 +23,8 @@ pub enum Exit {
     Locked,
     /// Written by a newer version.
     NewerFormat,
+    /// Ctrl-C, or SIGTERM.
+    Interrupted,
 }
 
 /// Why a verb could not do what it was asked.
@@ -43,6 +45,8 @@ pub enum Failure {
     },
     /// Whoever read standard output has gone away. Not an error: `walctl dump DIR | head` ends like this.
     BrokenPipe,
+    /// Ctrl-C, or SIGTERM.
+    Interrupted,
     /// Everything has been said already; only the code is left.
     Silent(Exit),
 }
@@ -57,6 +61,8 @@ impl Exit {
             Self::Io => 3,
             Self::Locked => 4,
             Self::NewerFormat => 5,
+            // What a shell says of a process that SIGINT ended.
+            Self::Interrupted => 130,
         }
     }
 }
@@ -84,8 +90,11 @@ impl Failure {
             Self::Wal(error) => of_wal(error),
             Self::Engine(error) => of_engine(error),
             Self::Refused(_) => Exit::Refused,
+            // As whoever polls for Ctrl-C says it.
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted => Exit::Interrupted,
             Self::Io { .. } => Exit::Io,
             Self::BrokenPipe => Exit::Fine,
+            Self::Interrupted => Exit::Interrupted,
             Self::Silent(exit) => *exit,
         }
     }
@@ -111,6 +120,7 @@ impl fmt::Display for Failure {
             Self::Refused(why) => f.write_str(why),
             Self::Io { doing, source } => write!(f, "{doing}: {source}"),
             Self::BrokenPipe => f.write_str("the reader of standard output has gone away"),
+            Self::Interrupted => f.write_str("interrupted"),
             Self::Silent(_) => Ok(()),
         }
     }

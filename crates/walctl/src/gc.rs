@@ -5,15 +5,17 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use wal_manager::io::probe::Way;
-use wal_manager::{FamilyId, SeqNum, Wal};
+use wal_manager::{FamilyId, Recovery, SeqNum, Wal};
 
 use crate::append::parse_family;
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::out::Out;
+use crate::progress;
 
 /// Mark sequence numbers as flushed, and delete the logs that nobody needs any more
 ///
-/// Takes the lock. What was not really flushed by the engine is lost with its log: this is for logs without an engine.
+/// What was not really flushed by the engine is lost with its log: this is for logs without an engine.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory of the log
@@ -30,8 +32,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     // Opening for writing would make a log where there is none. Looking first takes nothing and creates nothing.
-    Wal::options(&args.dir).inspect()?;
-    let (wal, _) = Wal::options(&args.dir).way(Way::Append).recover()?.finish_without_replay()?;
+    Wal::options(&args.dir).glance()?;
+    interrupt::ends_at_once("the mark counts or does not, and the next writer deletes what is left")?;
+    let (options, bar) = progress::reading(Wal::options(&args.dir).way(Way::Append), true);
+    let opened = options.recover().and_then(Recovery::finish_without_replay);
+    bar.finish_and_clear();
+    let (wal, _) = opened?;
     let flushed = SeqNum::new(args.flushed);
     let marks = marks(&wal, args.family, flushed);
     let marked = wal.mark_flushed_all(&marks);

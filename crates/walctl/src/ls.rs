@@ -1,60 +1,51 @@
 //! `walctl ls`: the logs of a directory.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
-use wal_manager::{LogReport, LogVerdict, Wal};
+use wal_manager::{LogReport, LogVerdict};
 
 use crate::exit::{Exit, Failure};
-use crate::out::{self, Out};
-use crate::progress;
+use crate::look::Look;
+use crate::out::Out;
+use crate::paint;
+use crate::table::{Cell, Table};
 use crate::verify;
 
-/// List the logs: size, records, sequence numbers, state
+/// List the logs: state, size, records, sequence numbers
 ///
-/// Reads the logs to count their records. Takes no lock and changes nothing.
+/// A log is `sealed` (closed, nobody writes to it any more) or `open` (the one that is written, or was last) if there is nothing wrong with it, else
+/// its state is the verdict that `verify` gives.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory of the log
-    dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
-    let inspection = options.inspect();
-    bar.finish_and_clear();
-    let inspection = inspection?;
+    let inspection = args.look.inspect()?;
     let report = inspection.report();
     let mut out = Out::new();
-    if !json {
-        out.line(format_args!(
-            "{:>8}  {:<12} {:>12} {:>10} {:>12} {:>12}",
-            "LOG", "STATE", "BYTES", "RECORDS", "FIRST_SEQ", "LAST_SEQ"
-        ))?;
-    }
+    let mut table = Table::new(&[">LOG", "STATE", ">BYTES", ">RECORDS", ">FIRST_SEQ", ">LAST_SEQ"]);
     for log in &report.logs {
         let row = Row::new(log);
         if json {
             out.json(&row)?;
-        } else {
-            let seq = |seq: Option<u64>| seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
-            out.line(format_args!(
-                "{:>8}  {:<12} {:>12} {:>10} {:>12} {:>12}",
-                row.log,
-                row.state,
-                row.bytes,
-                row.records,
-                seq(row.first_seq),
-                seq(row.last_seq)
-            ))?;
+            continue;
         }
+        let state = Cell::painted(row.state, paint::of_log(log.verdict));
+        table.row([
+            row.log.into(),
+            state,
+            row.bytes.into(),
+            row.records.into(),
+            row.first_seq.into(),
+            row.last_seq.into(),
+        ]);
+    }
+    if !json {
+        table.print(&mut out)?;
     }
     out.flush()?;
-    let exit = verify::exit(report);
-    if exit != Exit::Fine {
-        out::say(format_args!("{}; see `walctl verify {}`", report.summary(), args.dir.display()));
-    }
-    Ok(exit)
+    Ok(args.look.end(report))
 }
 
 /// A log, as a JSON line.

@@ -6,29 +6,39 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use serde::Serialize;
 
 use crate::exit::Failure;
+use crate::paint;
 
 /// Buffered standard output. Call [`Out::flush`] at the end: what is dropped unflushed may be lost without a word.
-pub(crate) struct Out(BufWriter<StdoutLock<'static>>);
+pub(crate) struct Out {
+    to: BufWriter<StdoutLock<'static>>,
+    painted: bool,
+}
 
 impl Out {
     /// Takes standard output.
     pub(crate) fn new() -> Self {
-        Self(BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock()))
+        let to = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
+        Self { to, painted: paint::stdout() }
+    }
+
+    /// Whether it takes colours.
+    pub(crate) fn is_painted(&self) -> bool {
+        self.painted
     }
 
     /// Writes bytes as they are.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.0.write_all(bytes).map_err(failed)
+        self.to.write_all(bytes).map_err(failed)
     }
 
     /// Writes a line of text.
     pub(crate) fn line(&mut self, text: fmt::Arguments<'_>) -> Result<(), Failure> {
-        self.0.write_fmt(text).and_then(|()| self.0.write_all(b"\n")).map_err(failed)
+        self.to.write_fmt(text).and_then(|()| self.to.write_all(b"\n")).map_err(failed)
     }
 
     /// Writes one JSON object as a line.
     pub(crate) fn json(&mut self, object: &impl Serialize) -> Result<(), Failure> {
-        match serde_json::to_writer(&mut self.0, object) {
+        match serde_json::to_writer(&mut self.to, object) {
             Ok(()) => self.bytes(b"\n"),
             Err(error) => Err(failed(error.into())),
         }
@@ -36,7 +46,7 @@ impl Out {
 
     /// Hands everything to the system.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush().map_err(failed)
+        self.to.flush().map_err(failed)
     }
 }
 

@@ -6,12 +6,14 @@ use serde::Serialize;
 use wal_manager::{RepairReport, Wal};
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::out::Out;
+use crate::progress;
 
 /// Make a damaged log open again: rebuild CHECKPOINT, cut the log at the first damage
 ///
 /// Everything before the damage stays; what lies behind it is lost to the log, and kept in a copy of everything that is made beside DIR before
-/// anything is changed. Takes the lock. Look with --dry-run first, and restore from a copy instead if there is one.
+/// anything is changed. Look with --dry-run first, and restore from a copy instead if there is one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory of the log
@@ -23,8 +25,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let options = Wal::options(&args.dir);
-    let report = if args.dry_run { options.plan_repair()? } else { options.repair()? };
+    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
+    let report = if args.dry_run {
+        options.plan_repair()
+    } else {
+        let dir = args.dir.display();
+        interrupt::ends_at_once(format!(
+            "run it again; what was in {dir} before is there still, or in {dir}.before-repair-1 or the highest such number"
+        ))?;
+        options.repair()
+    };
+    bar.finish_and_clear();
+    let report = report?;
     let mut out = Out::new();
     if json {
         out.json(&Repaired::new(&report))?;

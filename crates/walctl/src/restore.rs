@@ -7,11 +7,12 @@ use wal_manager::{RestorePoint, SeqNum, Wal};
 
 use crate::copy;
 use crate::exit::{Exit, Failure};
+use crate::progress;
 
 /// Make a new log of what archives and a log's directory hold together, up to a point
 ///
-/// The sources may be archives and directories of the same log, in any order; nothing in them is changed, and no lock is taken. Nothing in the new
-/// directory is marked as flushed: the engine is handed every record.
+/// The sources may be archives and directories of the same log, in any order. Nothing in the new directory
+/// is marked as flushed: the engine is handed every record.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// How far: `end`, `seq:N` (every record up to sequence number N), `time:RFC3339` (every record appended up to then, if records say when), or
@@ -28,8 +29,11 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     let Some((target, sources)) = args.dirs.split_last() else {
         return Err(Failure::Refused("name the directories to read, and the new one last".to_owned()));
     };
-    let report = Wal::restore(sources, target, &args.to)?;
-    copy::print(&report, json)?;
+    copy::interrupt_leaves(target)?;
+    let (options, bar) = progress::reading(Wal::options(target), true);
+    let report = options.restore(sources, &args.to);
+    bar.finish_and_clear();
+    copy::print(&report?, json)?;
     Ok(Exit::Fine)
 }
 

@@ -1,49 +1,47 @@
 //! `walctl stat`: a directory in a few lines.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::Serialize;
-use wal_manager::{Checkpoint, FamilyId, Inspection, SeqNum, Wal};
+use wal_manager::{Checkpoint, FamilyId, Inspection, SeqNum};
 
 use crate::exit::{Exit, Failure};
-use crate::out::{self, Out};
-use crate::progress;
-use crate::verify;
+use crate::histogram::{Bucket, Histogram};
+use crate::look::Look;
+use crate::moment;
+use crate::out::Out;
 
 /// Show what a directory holds: logs, bytes, ranges, families and their marks, holds, the last clean end
 ///
-/// Reads the logs to know their families. Takes no lock and changes nothing.
+/// Marks are what the engine said to be flushed, family by family; holds keep logs for whoever asked for them by name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory of the log
-    dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
+
+    /// Show how long the records are; reads every record once more
+    #[arg(long)]
+    histogram: bool,
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
-    let inspection = options.inspect();
-    bar.finish_and_clear();
-    let inspection = inspection?;
-    let stat = Stat::new(&inspection);
+    let inspection = args.look.inspect()?;
+    let histogram = args.histogram.then(|| Histogram::of(&inspection));
+    let stat = Stat { histogram: histogram.as_ref().map(Histogram::buckets), ..Stat::new(&inspection) };
     let mut out = Out::new();
     if json {
-        out.json(&stat)?
+        out.json(&stat)?;
     } else {
-        stat.print(&mut out)?
+        stat.print(&mut out)?;
+        histogram.map_or(Ok(()), |histogram| histogram.print(&mut out))?;
     }
     out.flush()?;
-    let report = inspection.report();
-    let exit = verify::exit(report);
-    if exit != Exit::Fine {
-        out::say(format_args!("{}; see `walctl verify {}`", report.summary(), args.dir.display()));
-    }
-    Ok(exit)
+    Ok(args.look.end(inspection.report()))
 }
 
 /// Everything, as one JSON object.
 #[derive(Serialize)]
-struct Stat {
+struct Stat<'a> {
     wal_id: Option<String>,
     epoch: u64,
     logs: usize,
@@ -59,6 +57,9 @@ struct Stat {
     clean_end: Option<End>,
     families: Vec<Family>,
     holds: Vec<HoldRow>,
+    /// With `--histogram`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    histogram: Option<&'a [Bucket]>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +91,7 @@ struct HoldRow {
     lost: bool,
 }
 
-impl Stat {
+impl Stat<'_> {
     fn new(inspection: &Inspection) -> Self {
         let (report, logs) = (inspection.report(), inspection.logs());
         let checkpoint = inspection.checkpoint();
@@ -125,6 +126,7 @@ impl Stat {
                     lost: hold.lost,
                 })
                 .collect(),
+            histogram: None,
         }
     }
 
@@ -134,7 +136,11 @@ impl Stat {
         out.line(format_args!("wal id       {}", self.wal_id.as_deref().unwrap_or("-")))?;
         out.line(format_args!("epoch        {}", self.epoch))?;
         let (first, last) = (or_none(self.first_log), or_none(self.last_log));
-        out.line(format_args!("logs         {}, from {first} to {last}, {} bytes", self.logs, self.bytes))?;
+        out.line(format_args!(
+            "logs         {}, from {first} to {last}, {}",
+            self.logs,
+            moment::bytes(self.bytes)
+        ))?;
         let next = self.next_index;
         out.line(format_args!(
             "records      {}, from index {} to below {next}",
@@ -161,9 +167,9 @@ impl Stat {
                 "hold         {}: from {} to {}, budget {}, since {}{lost}",
                 hold.name,
                 hold.from_seq,
-                or_none(hold.to_seq),
-                or_none(hold.budget_bytes),
-                hold.since_micros / 1_000_000
+                hold.to_seq.map_or_else(|| "the end".to_owned(), |seq| seq.to_string()),
+                hold.budget_bytes.map_or_else(|| "none".to_owned(), moment::bytes),
+                moment::of(hold.since_micros)
             ))?;
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! `walctl tail`: the records that are proven, and those that come.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +8,14 @@ use std::time::Duration;
 use wal_manager::{Bell, Clock, FollowFrom, SeqNum, SystemClock, Wal};
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::records::Printer;
 
 /// Print the records that are proven to be synced, and with --follow those that come
 ///
 /// The form is that of `dump`. Works on a log that is being written, in whatever process: each record is printed once and in
 /// order, across rotations and restarts of the writer, when the log itself proves that it was synced, which for the last group of a
-/// writer that pauses takes a second or two. Takes no lock and keeps nothing from being deleted: if the writer deletes what
+/// writer that pauses takes a second or two. It keeps nothing from being deleted: if the writer deletes what
 /// was not read yet, what came before is printed, then the gap is told on standard error, and the exit code is 3. With --follow it
 /// ends with Ctrl-C, at the end of a line and with exit code 0.
 #[derive(Debug, clap::Args)]
@@ -47,11 +47,10 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     let (stop, bell) = (Arc::new(AtomicBool::new(false)), Bell::default());
     if args.follow {
         let (stop, bell) = (Arc::clone(&stop), bell.clone());
-        ctrlc::set_handler(move || {
+        interrupt::on(move || {
             stop.store(true, Ordering::Relaxed);
             bell.ring();
-        })
-        .map_err(|error| Failure::io("waiting for Ctrl-C", io::Error::other(error)))?;
+        })?;
     }
     let clock = SystemClock::default();
     let mut printer = Printer::new(json);

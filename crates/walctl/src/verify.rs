@@ -1,12 +1,12 @@
 //! `walctl verify`: reads every byte and says what holds.
 
-use std::path::PathBuf;
-
-use wal_manager::{ErrorKind, LogReport, LogVerdict, RecoveryReport, Verdict, Wal};
+use wal_manager::{ErrorKind, LogReport, LogVerdict, RecoveryReport, Verdict};
 
 use crate::exit::{Exit, Failure};
+use crate::look::{self, Look};
 use crate::out::Out;
-use crate::progress;
+use crate::paint::{self, Painted};
+use crate::table::{Cell, Table};
 
 mod json;
 
@@ -15,23 +15,20 @@ use json::Object;
 /// Read every byte and say whether anything that was acknowledged is damaged or missing
 ///
 /// `clean`: everything ever written is there. `torn_tail`: unacknowledged bytes at the end are torn, as a crash leaves them;
-/// the next open cuts them. `damaged`: bytes are wrong or gone that the log proves were synced. Takes no lock and changes
-/// nothing.
+/// the next open cuts them. `damaged`: bytes are wrong or gone that the log proves were synced.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory of the log
-    dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
-    let inspection = options.inspect();
-    bar.finish_and_clear();
+    let inspection = args.look.inspect();
     let mut out = Out::new();
     let inspection = match inspection {
         Ok(inspection) => inspection,
         Err(error) if json && error.kind() == ErrorKind::Damage => {
-            out.json(&Object::of_error(&args.dir, &error))?;
+            out.json(&Object::of_error(args.look.dir(), &error))?;
             return out.flush().and(Err(error.into()));
         }
         Err(error) => return Err(error.into()),
@@ -43,44 +40,31 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         text(&mut out, report)?;
     }
     out.flush()?;
-    Ok(exit(report))
-}
-
-/// The exit code for what was found.
-pub(crate) fn exit(report: &RecoveryReport) -> Exit {
-    if report.logs.iter().any(|log| log.verdict == LogVerdict::NewerFormat) {
-        // What an older version calls damage may be none.
-        Exit::NewerFormat
-    } else if report.verdict == Verdict::Damaged {
-        Exit::Damage
-    } else {
-        Exit::Fine
-    }
+    Ok(look::exit(report))
 }
 
 fn text(out: &mut Out, report: &RecoveryReport) -> Result<(), Failure> {
-    out.line(format_args!(
-        "{:>8}  {:<12} {:>12} {:>12} {:>10}  REASON",
-        "LOG", "VERDICT", "BYTES", "OFFSET", "RECORDS"
-    ))?;
+    let mut table = Table::new(&[">LOG", "VERDICT", ">BYTES", ">OFFSET", ">RECORDS", "REASON"]);
     for log in &report.logs {
-        out.line(format_args!(
-            "{:>8}  {:<12} {:>12} {:>12} {:>10}  {}",
-            log.log.get(),
-            word(log.verdict),
-            log.bytes,
-            log.offset,
-            log.records,
-            reason(log)
-        ))?;
+        table.row([
+            log.log.get().into(),
+            Cell::painted(word(log.verdict), paint::of_log(log.verdict)),
+            log.bytes.into(),
+            log.offset.into(),
+            log.records.into(),
+            reason(log).into(),
+        ]);
     }
+    table.print(out)?;
     if let Some(fault) = &report.checkpoint_fault {
         out.line(format_args!(
             "CHECKPOINT: {fault}; the other slot counts, and the next open for writing mends it"
         ))?;
     }
-    out.line(format_args!("verdict: {}, {} records", verdict(report.verdict), report.records))?;
-    match exit(report) {
+    let shown =
+        Painted::new(verdict(report.verdict), paint::of(report.verdict), out.is_painted()).to_string();
+    out.line(format_args!("verdict: {shown}, {} records", report.records))?;
+    match look::exit(report) {
         Exit::NewerFormat => out.line(format_args!(
             "A newer version of walctl wrote this: use that one. Nothing was changed, and nothing should be repaired with this version."
         )),
@@ -90,7 +74,8 @@ fn text(out: &mut Out, report: &RecoveryReport) -> Result<(), Failure> {
             }
             out.line(format_args!(
                 "What to do: copy {dir} aside first. Put a damaged, missing or foreign file back from a backup or replica, and verify again. \
-                 What can still be read: walctl dump {dir} (up to the first damage), or with --salvage (behind it too).",
+                 What can still be read: walctl dump {dir} (up to the first damage), or with --salvage (behind it too). \
+                 Without a backup: walctl repair --dry-run {dir} says what a repair would keep.",
                 dir = report.path.display()
             ))
         }

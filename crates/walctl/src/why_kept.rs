@@ -1,38 +1,29 @@
 //! `walctl why-kept`: who keeps each log from being deleted.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
-use wal_manager::{Keeper, KeeperKind, Wal};
+use wal_manager::{Keeper, KeeperKind};
 
 use crate::exit::{Exit, Failure};
-use crate::out::{self, Out};
-use crate::progress;
-use crate::verify;
+use crate::look::Look;
+use crate::moment;
+use crate::out::Out;
+use crate::table::Table;
 
 /// Say for each log who keeps it, from which sequence number, since when
 ///
 /// The oldest log that somebody keeps keeps all behind it. Keepers: a family with records that are not flushed, a hold, the writer itself (active,
 /// unsealed). Followers, copies and archives of a writer that has the directory open keep logs too; they are known in its process only
-/// (Wal::why_kept, and the gauges wal_kept_bytes and wal_kept_since_seconds). Takes no lock and changes nothing.
+/// (Wal::why_kept, and the gauges wal_kept_bytes and wal_kept_since_seconds).
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The directory of the log
-    dir: PathBuf,
+    #[command(flatten)]
+    look: Look,
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    let (options, bar) = progress::reading(Wal::options(&args.dir), true);
-    let inspection = options.inspect();
-    bar.finish_and_clear();
-    let inspection = inspection?;
+    let inspection = args.look.inspect()?;
     let mut out = Out::new();
-    if !json {
-        out.line(format_args!(
-            "{:>8} {:>12}  {:<9} {:<20} {:>12} {:>12} {:>12}",
-            "LOG", "BYTES", "KEEPER", "NAME", "FROM_SEQ", "THROUGH_SEQ", "SINCE_UNIX"
-        ))?;
-    }
+    let mut table = Table::new(&[">LOG", ">BYTES", "KEEPER", "NAME", ">FROM_SEQ", ">THROUGH_SEQ", "SINCE"]);
     for kept in inspection.why_kept() {
         let row = Row {
             log: kept.log.get(),
@@ -44,33 +35,31 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
             continue;
         }
         if row.keepers.is_empty() {
-            out.line(format_args!(
-                "{:>8} {:>12}  nobody: it goes with the next deletion",
-                row.log, row.bytes
-            ))?;
+            table.row([
+                row.log.into(),
+                row.bytes.into(),
+                "nobody".into(),
+                "it goes with the next deletion".into(),
+            ]);
         }
         for keeper in &row.keepers {
-            let seq = |seq: Option<u64>| seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
             let name = if keeper.name.is_empty() { "-" } else { &keeper.name };
-            out.line(format_args!(
-                "{:>8} {:>12}  {:<9} {:<20} {:>12} {:>12} {:>12}",
-                row.log,
-                row.bytes,
-                keeper.keeper,
-                name,
-                seq(keeper.from_seq),
-                seq(keeper.through_seq),
-                keeper.since_micros / 1_000_000
-            ))?;
+            table.row([
+                row.log.into(),
+                row.bytes.into(),
+                keeper.keeper.into(),
+                name.into(),
+                keeper.from_seq.into(),
+                keeper.through_seq.into(),
+                moment::of(keeper.since_micros).into(),
+            ]);
         }
     }
-    out.flush()?;
-    let report = inspection.report();
-    let exit = verify::exit(report);
-    if exit != Exit::Fine {
-        out::say(format_args!("{}; see `walctl verify {}`", report.summary(), args.dir.display()));
+    if !json {
+        table.print(&mut out)?;
     }
-    Ok(exit)
+    out.flush()?;
+    Ok(args.look.end(inspection.report()))
 }
 
 /// A log, as a JSON line.

@@ -95,6 +95,8 @@ pub(crate) enum Survey<'a> {
     Read(&'a Meter, Threads),
     /// Headers, seals and CHECKPOINT vouch for what lies between (`vouch.rs`).
     Vouch,
+    /// As `Vouch`, and where nobody vouches, every byte is read.
+    VouchOrRead(&'a Meter),
 }
 
 /// Reads the logs of the chain, newest first; `None` if nobody vouches for one of them.
@@ -115,18 +117,22 @@ pub(super) fn read_links(
     }
     let read = |(log, opened, successor): (LogNumber, Option<(LogFile, FileHeader)>, Option<FileHeader>)| {
         let Some((file, header)) = opened else { return Ok(Some(Link::Broken(log))) };
+        let end = successor.and_then(|next| next.predecessor).map(|before| before.end);
+        let vouched = |file| vouch::vouched(file, header, successor.as_ref(), checkpoint);
         let walked = match survey {
-            Survey::Read(meter, _) => {
-                let end = successor.and_then(|next| next.predecessor).map(|before| before.end);
-                Some(survey::walk(file, header, end, meter)?)
-            }
-            Survey::Vouch => vouch::vouched(file, header, successor.as_ref(), checkpoint)?,
+            Survey::Read(meter, _) => Some(survey::walk(file, header, end, meter)?),
+            Survey::Vouch => vouched(file)?,
+            // Looked at twice costs a handle and a header.
+            Survey::VouchOrRead(meter) => match vouched(file.again())? {
+                Some(walked) => Some(walked),
+                None => Some(survey::walk(file, header, end, meter)?),
+            },
         };
         Ok(walked.map(|walked| Link::Log(Box::new(walked))))
     };
     match survey {
         Survey::Read(_, threads) => Ok(threads.each(to_read, |job, _| read(job))?.into_iter().collect()),
-        Survey::Vouch => to_read.into_iter().map(read).collect(),
+        Survey::Vouch | Survey::VouchOrRead(_) => to_read.into_iter().map(read).collect(),
     }
 }
 

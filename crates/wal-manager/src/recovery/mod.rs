@@ -29,7 +29,7 @@ use wal_io::probe::Way;
 use wal_io::{Lock, Storage};
 
 pub(crate) use commit::{Committed, NewLog, OldLog, survey_again};
-pub(crate) use decide::{Plan, decide, decide_unread};
+pub(crate) use decide::{Plan, decide, decide_quickly, decide_unread};
 pub(crate) use survey::{Listing, Walked, list, open_log, read_first, read_header};
 
 use crate::caps::full_at_open;

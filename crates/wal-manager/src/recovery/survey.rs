@@ -72,6 +72,14 @@ pub(crate) struct LogFile {
     pub(crate) behind: Behind,
 }
 
+impl LogFile {
+    /// The same once more, for who may have to begin again; only where the header says everything.
+    pub(crate) fn again(&self) -> Self {
+        let (source, fault, behind) = (Arc::clone(&self.source), self.fault.clone(), Behind::default());
+        Self { source, fault, behind, ..*self }
+    }
+}
+
 /// Opens a log and reads its header.
 ///
 /// # Errors

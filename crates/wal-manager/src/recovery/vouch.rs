@@ -25,8 +25,9 @@ pub(super) fn vouched(
     checkpoint: &Checkpoint,
 ) -> Result<Option<Walked>> {
     // INVARIANT: PR5. Only what CHECKPOINT knows to be sealed is surely on the disk up to its seal.
+    // Without a clean end nobody vouches for the newest log, since none follows it.
     let clean = checkpoint.clean_end;
-    if checkpoint.sealed_through < file.log || clean.is_none_or(|clean| clean.log < file.log) {
+    if checkpoint.sealed_through < file.log || clean.is_some_and(|clean| clean.log < file.log) {
         return Ok(None);
     }
     let stated = match (successor, clean) {

@@ -107,7 +107,7 @@ enum End {
 
 impl<'a> Drill<'a> {
     fn new(args: &'a Args, seed: u64, engine: PathBuf, input: Input, survey: Survey) -> Self {
-        let bar = progress::bar(survey.items, "{wide_bar} {pos}/{len} {msg}");
+        let bar = progress::bar(survey.items, "{wide_bar} {pos}/{len} {per_sec} {eta} left {msg}");
         Self {
             args,
             seed,

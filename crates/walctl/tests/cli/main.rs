@@ -10,8 +10,11 @@
 mod append;
 mod bench;
 mod copies;
+mod docs;
+mod doctor;
 mod drill;
 mod gc;
+mod interrupt;
 mod reading;
 mod support;
 mod tail;

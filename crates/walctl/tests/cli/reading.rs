@@ -300,7 +300,7 @@ fn g10_why_kept_and_stat_say_who_keeps_each_log_and_change_nothing() {
     );
     assert_eq!(keeper(rows.last().unwrap(), 0).0, "active");
     let text = walctl(["why-kept", &home.dir]).exits(0);
-    assert!(text.text().lines().nth(1).unwrap().contains("hold      backup"), "{}", text.text());
+    assert!(text.text().lines().nth(1).unwrap().contains("hold    backup"), "{}", text.text());
 
     let stat = walctl(["stat", &home.dir, "--json"]).exits(0).json().remove(0);
     assert_eq!(stat["logs"].as_u64(), Some(rows.len() as u64));
@@ -318,10 +318,25 @@ fn g10_why_kept_and_stat_say_who_keeps_each_log_and_change_nothing() {
     );
     let text = walctl(["stat", &home.dir]).exits(0);
     assert!(
-        text.text().contains("\nhold         backup: from 1 to -, budget 1073741824, "),
+        text.text().contains("\nhold         backup: from 1 to the end, budget 1.00 GiB, since "),
         "{}",
         text.text()
     );
     assert!(before == contents(&home.path), "nothing was changed");
     walctl(["why-kept", "/nowhere/at/all"]).exits(3);
+}
+
+#[test]
+fn stat_shows_how_long_the_records_are() {
+    let home = home();
+    append(&home.dir, &[], b"a\nbb\nccc\nfour\n").exits(0);
+    let bucket = |from: u64, to: u64, records: u64, bytes: u64| serde_json::json!({ "from_bytes": from, "to_bytes": to, "records": records, "bytes": bytes });
+    let stat = walctl(["stat", "--histogram", "--json", &home.dir]).exits(0).json();
+    let expected = [bucket(1, 1, 1, 1), bucket(2, 3, 2, 5), bucket(4, 7, 1, 4)];
+    assert_eq!(stat[0]["histogram"].as_array().unwrap(), &expected);
+    assert!(walctl(["stat", "--json", &home.dir]).exits(0).json()[0].get("histogram").is_none());
+    let text = walctl(["stat", "--histogram", &home.dir]).exits(0);
+    let bars: Vec<usize> =
+        text.text().lines().map(|line| line.matches('#').count()).filter(|bar| *bar > 0).collect();
+    assert_eq!(bars, [16, 32, 16]);
 }
