@@ -13,16 +13,20 @@ use wal_manager::io::probe::Way;
 use wal_manager::{Durability, FamilyId, Options, Record, RecordKind, SeqNum, Storage, Wal};
 
 use super::case::{Case, DELETED_LOGS, IN_FLIGHT, SMALL_LOG_BYTES, Workload};
-use super::load;
 use super::measured::Measured;
 use super::side::{Prepare, Side, Work};
+use super::{keepers, load};
 use crate::counting::{Count, CountingStorage, Counts};
 use crate::data::{self, Payloads};
 use crate::replay::Directory;
 use crate::stopwatch::time;
 
 /// The log's sides.
-pub const SIDES: [Side; 2] = [Side { name: "wal", work }, Side { name: "wal:still", work: still }];
+pub const SIDES: [Side; 3] = [
+    Side { name: "wal", work },
+    Side { name: "wal:still", work: still },
+    Side { name: "wal:alone", work: alone },
+];
 
 /// Payload of [`Workload::Nosync`], in bytes.
 pub const NOSYNC_BYTES: u64 = 512 << 20;
@@ -88,6 +92,8 @@ fn work(workload: Workload) -> Option<Work> {
         Workload::Recycled => Work::new(recycled),
         Workload::Replay => Work { prepare: Some(PREPARE_REPLAY), measure: replay },
         Workload::Rotate(_) => Work::new(rotate),
+        Workload::Follow(_) => Work::new(keepers::follow),
+        Workload::Held(_) => Work::new(keepers::held),
         Workload::Delete => Work::new(delete),
         Workload::Open => Work::prepared("wal", prepare_open, open),
     })
@@ -98,18 +104,27 @@ fn still(workload: Workload) -> Option<Work> {
     matches!(workload, Workload::Rotate(_)).then(|| Work::new(synced))
 }
 
+/// The same appends where nobody follows, or holds anything.
+fn alone(workload: Workload) -> Option<Work> {
+    match workload {
+        Workload::Follow(_) => Some(Work::new(|case| synced(&keepers::alone(case)))),
+        Workload::Held(_) => Some(Work::new(|case| rotate(&keepers::alone(case)))),
+        _ => None,
+    }
+}
+
 /// An open log in a directory of its own.
-struct Ours {
-    wal: Wal,
+pub(super) struct Ours {
+    pub(super) wal: Wal,
     counts: Arc<Counts>,
     before: Count,
     /// Index of the last record before the measurement.
-    first: u64,
+    pub(super) first: u64,
     _directory: TempDir,
 }
 
 impl Ours {
-    fn new(case: &Case) -> Self {
+    pub(super) fn new(case: &Case) -> Self {
         let directory = data::directory();
         let storage = CountingStorage::new(directory.path());
         let counts = storage.counts();
@@ -130,7 +145,7 @@ impl Ours {
         Self { wal, counts, before, first, _directory: directory }
     }
 
-    fn append(&self, payload: &[u8], durability: Durability) -> wal_manager::Appended {
+    pub(super) fn append(&self, payload: &[u8], durability: Durability) -> wal_manager::Appended {
         self.wal.append_with(record(payload), durability).expect("an append")
     }
 
@@ -152,7 +167,7 @@ impl Ours {
     }
 
     /// With what was counted since the log was opened.
-    fn counted(&self, measured: Measured) -> Measured {
+    pub(super) fn counted(&self, measured: Measured) -> Measured {
         counted(self.counts.get().since(self.before), measured)
     }
 }
@@ -253,13 +268,17 @@ fn replay(case: &Case) -> Measured {
 
 /// Durable appends, while a log is closed whenever it is full, and another thread flushes and deletes behind.
 fn rotate(case: &Case) -> Measured {
-    let ours = Ours::new(case);
+    rotating(&Ours::new(case), case, |_| {})
+}
+
+/// The same with something that is done before each deletion, up to the sequence number that is flushed.
+pub(super) fn rotating(ours: &Ours, case: &Case, before_deletion: impl Fn(SeqNum) + Send) -> Measured {
     let newest = AtomicU64::new(0);
     let (flush, flushed) = mpsc::channel::<SeqNum>();
     let measured = thread::scope(|scope| {
-        let ours = &ours;
         scope.spawn(move || {
             for seq in flushed {
+                before_deletion(seq);
                 ours.wal.mark_flushed(FamilyId::DEFAULT, seq).expect("a mark");
             }
         });

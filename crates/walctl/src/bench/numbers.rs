@@ -176,6 +176,13 @@ impl Points {
         Some(point.all.rate / limit.all.rate)
     }
 
+    /// The lowest and the highest ratio of a single repetition.
+    pub(super) fn ratio_spread(&self, point: &Point) -> Option<(f64, f64)> {
+        let limit = self.limit(point.load).filter(|_| point.side == Side::Log)?;
+        let ratios = || point.each.iter().zip(&limit.each).map(|(log, limit)| log.rate / limit.rate);
+        Some((ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max)))
+    }
+
     /// For each point a line of everything together, which is what the page shows, and one of each repetition.
     pub(super) fn csv(&self) -> String {
         let mut csv = String::from(COLUMNS);

@@ -102,37 +102,43 @@ fn warnings(page: &mut String, plan: &Plan, facts: &Facts) {
 
 /// For each length of records, the fewest threads and the fastest.
 fn summary(page: &mut String, points: &Points) {
-    *page += "<h2>In short</h2>\n<div class=\"wide\"><table>\n<thead>\n<tr><th></th>";
-    for heading in ["Fewest threads", "Highest throughput"] {
-        add(page, format_args!("<th class=\"over edge\" colspan=\"6\">{heading}</th>"));
-    }
-    *page += "</tr>\n<tr><th>Bytes a record</th>";
-    for _ in 0..2 {
-        *page += "<th class=\"edge\">Threads</th><th>p50</th><th>p99</th><th>Records/s</th><th>MB/s</th><th>Of bare disk</th>";
-    }
-    *page += "</tr>\n</thead>\n<tbody>\n";
+    *page += "<h2>In short</h2>\n<div class=\"wide\"><table>\n<thead><tr><th>Bytes a record</th><th class=\"word\"></th><th>Threads</th><th>p50</th>\
+              <th>p99</th><th>Records/s</th><th>MB/s</th><th>Of bare disk</th></tr></thead>\n<tbody>\n";
     for bytes in points.sizes() {
         let log = points.of(bytes, Side::Log);
         let fastest = log.iter().max_by(|a, b| a.all.rate.total_cmp(&b.all.rate));
-        add(page, format_args!("<tr><td>{}</td>", grouped(bytes as u64)));
-        for point in log.first().into_iter().chain(fastest) {
-            let Numbers { rate, .. } = point.all;
+        let both = [(log.first(), "fewest threads"), (fastest, "highest throughput")];
+        for (number, (point, what)) in both.into_iter().enumerate() {
+            let Some(point) = point else { continue };
+            let Numbers { rate, p50, p99, .. } = point.all;
+            let (begins, length) =
+                if number == 0 { (" class=\"begins\"", grouped(bytes as u64)) } else { ("", String::new()) };
             add(
                 page,
                 format_args!(
-                    "<td class=\"edge\">{}</td><td>{}</td>{}<td>{}</td><td>{}</td><td>{}</td>",
+                    "<tr{begins}><td>{length}</td><td class=\"word\">{what}</td><td>{}</td>{}{}<td>{}</td><td>{}</td><td>{}</td></tr>\n",
                     point.load.writers,
-                    time(point.all.p50),
-                    percentile(&point.all, 99.0, point.all.p99),
+                    percentile(&point.all, 50.0, p50),
+                    percentile(&point.all, 99.0, p99),
                     many(rate),
                     significant(rate * bytes as f64 / 1e6),
-                    points.ratio(point).map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+                    ratio(points, point),
                 ),
             );
         }
-        *page += "</tr>\n";
     }
     *page += "</tbody>\n</table></div>\n";
+}
+
+/// The log beside the faster bare file, and how far apart the repetitions are; for a bare file nothing.
+fn ratio(points: &Points, point: &Point) -> String {
+    match (points.ratio(point), points.ratio_spread(point)) {
+        (Some(ratio), Some((low, high))) if point.each.len() > 1 => {
+            format!("{ratio:.2} ({low:.2} to {high:.2})")
+        }
+        (Some(ratio), _) => format!("{ratio:.2}"),
+        (None, _) => String::new(),
+    }
 }
 
 /// A plot with its heading and its legend, which stand outside, so that no line is covered.
@@ -269,7 +275,8 @@ fn how_to_read(page: &mut String, plan: &Plan) {
               the disk delays no more than one call of each thread: under requests that arrive at a fixed rate, more of them would meet it.</p>\n";
     *page += "<p><b>Throughput</b> is the median of the repetitions; the band goes from the lowest to the highest. A bare file gets as many \
               records in one write and one fdatasync as there are threads, from one thread and through the page cache, without checksums, \
-              rotation or recovery: no group can be larger. Of bare disk is the log beside the faster of the two. Above 1, the log's files are \
+              rotation or recovery: no group can be larger. Of bare disk is the log beside the \
+              faster of the two, and in brackets the lowest and the highest in a single repetition. Above 1, the log's files are \
               written in a faster way than these, which is named below, or the disk was uneven.</p>\n";
     *page += "<p><b>A commit group</b> is what one write and one sync of the log made durable.</p>\n";
 }
@@ -297,7 +304,7 @@ fn everything(page: &mut String, points: &Points) {
                 many(low),
                 many(high),
                 significant(all.rate * load.bytes as f64 / 1e6),
-                points.ratio(point).map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+                ratio(points, point),
                 grouped(all.calls),
             ),
         );

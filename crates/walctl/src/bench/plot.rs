@@ -190,8 +190,8 @@ impl Plot {
         let area = SVGBackend::with_string(svg, (WIDTH, HEIGHT)).into_drawing_area();
         let mut builder = ChartBuilder::on(&area);
         builder.margin_top(20).margin_right(26).margin_bottom(6).margin_left(4);
-        builder.set_label_area_size(LabelAreaPosition::Left, 122);
-        builder.set_label_area_size(LabelAreaPosition::Bottom, 84);
+        builder.set_label_area_size(LabelAreaPosition::Left, 130);
+        builder.set_label_area_size(LabelAreaPosition::Bottom, 90);
         let mut chart = builder.build_cartesian_2d(self.x, self.y).map_err(|error| error.to_string())?;
         let text = ("sans-serif", TEXT).into_font().color(&LABELS);
         let mut mesh = chart.configure_mesh();
@@ -235,7 +235,7 @@ const WIDTH: u32 = 960;
 const HEIGHT: u32 = 640;
 
 /// The height of letters; the library asks for a quarter more.
-const TEXT: u32 = 37;
+const TEXT: u32 = 40;
 
 const FRAME: RGBColor = RGBColor(0x44, 0x44, 0x45);
 const LABELS: RGBColor = RGBColor(0x33, 0x33, 0x34);

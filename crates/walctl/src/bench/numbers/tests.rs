@@ -44,7 +44,12 @@ fn t5_the_ratio_is_beside_the_faster_bare_file() {
     let limit = points.limit(log.load).unwrap();
     assert_eq!(limit.side, Side::Written);
     assert!((points.ratio(log).unwrap() - 1.0 / 1.1).abs() < 1e-9);
-    assert_eq!(points.ratio(limit), None);
+    assert_eq!((points.ratio(limit), points.ratio_spread(limit)), (None, None));
+    let (low, high) = points.ratio_spread(log).unwrap();
+    assert!(
+        (low - 1.0 / 1.1).abs() < 1e-9 && (high - 1.0 / 1.1).abs() < 1e-9,
+        "each repetition beside its own"
+    );
     assert_eq!(points.sizes(), [128, 1024, 16384]);
 }
 
