@@ -24,6 +24,8 @@ pub enum Workload {
     Rotate(usize),
     /// As `Lone` and `Group`, while a thread of the same process follows the log.
     Follow(usize),
+    /// The same, where files are written through the page cache, which a follower then reads from.
+    FollowCached(usize),
     /// As `Rotate`, with holds that move on with every log.
     Held(usize),
     /// Deleting 50 logs of 1 MiB.
@@ -46,7 +48,7 @@ pub const SMALL_LOG_BYTES: u64 = 1 << 20;
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Lone,
         Self::Group(8),
         Self::Group(64),
@@ -58,6 +60,8 @@ impl Workload {
         Self::Rotate(8),
         Self::Follow(1),
         Self::Follow(8),
+        Self::FollowCached(1),
+        Self::FollowCached(8),
         Self::Held(8),
         Self::Delete,
         Self::Open,
@@ -67,7 +71,9 @@ impl Workload {
     pub fn sizes(self) -> &'static [usize] {
         match self {
             Self::Lone => &[128, 1024, 16 * 1024],
-            Self::Rotate(_) | Self::Follow(_) | Self::Held(_) | Self::Delete => &[1024],
+            Self::Rotate(_) | Self::Follow(_) | Self::FollowCached(_) | Self::Held(_) | Self::Delete => {
+                &[1024]
+            }
             Self::Open => &[1, 1000],
             _ => &[128, 1024],
         }
@@ -83,7 +89,7 @@ impl Workload {
             Self::Recycled => ">= 0.80",
             Self::Replay => ">= 0.70, peak below 64 MiB",
             Self::Rotate(_) => ">= 0.97, p99.9 at most 1.5 times",
-            Self::Follow(_) | Self::Held(_) => ">= 0.97",
+            Self::Follow(_) | Self::FollowCached(_) | Self::Held(_) => ">= 0.97",
             Self::Delete => ">= 10",
             Self::Open => "constant reads a log, no data",
         }
@@ -105,9 +111,11 @@ impl Workload {
     pub fn syncs_least(self, appends: u64) -> u64 {
         match self {
             Self::Lone => appends,
-            Self::Group(threads) | Self::Rotate(threads) | Self::Follow(threads) | Self::Held(threads) => {
-                appends / threads as u64
-            }
+            Self::Group(threads)
+            | Self::Rotate(threads)
+            | Self::Follow(threads)
+            | Self::FollowCached(threads)
+            | Self::Held(threads) => appends / threads as u64,
             Self::Tickets => appends / IN_FLIGHT as u64,
             Self::Nosync | Self::Recycled | Self::Replay | Self::Delete | Self::Open => 0,
         }
@@ -127,6 +135,8 @@ impl fmt::Display for Workload {
             Self::Rotate(threads) => f.pad(&format!("rotate-{threads}")),
             Self::Follow(1) => f.pad("follow"),
             Self::Follow(threads) => f.pad(&format!("follow-{threads}")),
+            Self::FollowCached(1) => f.pad("follow-cached"),
+            Self::FollowCached(threads) => f.pad(&format!("follow-cached-{threads}")),
             Self::Held(threads) => f.pad(&format!("held-{threads}")),
             Self::Delete => f.pad("delete"),
             Self::Open => f.pad("open"),
@@ -173,6 +183,7 @@ impl Case {
             Workload::Group(threads)
             | Workload::Rotate(threads)
             | Workload::Follow(threads)
+            | Workload::FollowCached(threads)
             | Workload::Held(threads) => threads,
             _ => 1,
         }

@@ -4,24 +4,14 @@ use std::thread;
 
 use wal_manager::{Durability, FollowFrom, Index, Record, RecordKind, SeqNum};
 
-use super::case::{Case, HOLDS, Workload};
+use super::case::{Case, HOLDS};
 use super::load;
 use super::measured::Measured;
 use super::ours::{Ours, rotating};
 
-/// The same case without whoever needs the log.
-pub(super) fn alone(case: &Case) -> Case {
-    let workload = match case.workload {
-        Workload::Follow(threads) => Workload::Group(threads),
-        Workload::Held(threads) => Workload::Rotate(threads),
-        other => other,
-    };
-    Case { workload, ..case.clone() }
-}
-
 /// Durable appends, while another thread reads each as soon as it is durable.
 pub(super) fn follow(case: &Case) -> Measured {
-    let ours = Ours::new(&alone(case));
+    let ours = Ours::new(case);
     let last = RecordKind::new(2).expect("a kind of the engine's");
     let from = FollowFrom::Index(Index::new(ours.first + 1));
     let follower = ours.wal.follow(from).expect("a follower at the end");
@@ -47,15 +37,14 @@ pub(super) fn follow(case: &Case) -> Measured {
 
 /// Durable appends, rotations and deletion, as where nobody holds anything, with holds in the way that are moved on before each deletion.
 pub(super) fn held(case: &Case) -> Measured {
-    let case = alone(case);
-    let ours = Ours::new(&case);
+    let ours = Ours::new(case);
     let names: Vec<String> = (0..HOLDS).map(|number| format!("hold-{number}")).collect();
     let next = |seq: SeqNum| SeqNum::new(seq.get() + 1);
     for name in &names {
         let from = next(ours.wal.last_seq().expect("records"));
         ours.wal.hold(name, from, None).expect("a hold");
     }
-    rotating(&ours, &case, |seq| {
+    rotating(&ours, case, |seq| {
         for name in &names {
             ours.wal.advance_hold(name, next(seq)).expect("a hold that moves on");
         }

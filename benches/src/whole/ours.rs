@@ -63,11 +63,13 @@ pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
     let &Case { workload, quick, .. } = case;
     let log_bytes = match workload {
         // A log is closed when it is full, or when the workload says so.
-        Workload::Rotate(_) => SMALL_LOG_BYTES,
+        Workload::Rotate(_) | Workload::Held(_) => SMALL_LOG_BYTES,
         Workload::Delete => 2 * SMALL_LOG_BYTES,
         Workload::Recycled => 2 * RECYCLED_BYTES,
         Workload::Replay => wal_manager::LOG_BYTES_DEFAULT,
-        Workload::Lone | Workload::Group(_) => SYNCED_LOG_BYTES,
+        Workload::Lone | Workload::Group(_) | Workload::Follow(_) | Workload::FollowCached(_) => {
+            SYNCED_LOG_BYTES
+        }
         Workload::Tickets if !quick => TICKETS_LOG_BYTES,
         Workload::Tickets => SYNCED_LOG_BYTES,
         // So long that no measurement fills it.
@@ -75,12 +77,20 @@ pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
     };
     let options = Wal::options_on(storage).log_bytes(log_bytes);
     match workload {
-        Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_) => {
-            options.way(Way::Direct).background(true).recycle(4)
-        }
+        Workload::FollowCached(_) => options.way(Way::Filled).background(true).recycle(4),
+        _ if is_synced(workload) => options.way(Way::Direct).background(true).recycle(4),
         Workload::Delete => options.way(Way::Filled).recycle(DELETED_LOGS),
         Workload::Recycled => options.way(Way::Filled).recycle(1),
         _ => options,
+    }
+}
+
+/// Whether its appends are durable one by one, or nearly, so that it matters how files are written.
+fn is_synced(workload: Workload) -> bool {
+    match workload {
+        Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_) => true,
+        Workload::Follow(_) | Workload::FollowCached(_) | Workload::Held(_) => true,
+        _ => false,
     }
 }
 
@@ -92,7 +102,7 @@ fn work(workload: Workload) -> Option<Work> {
         Workload::Recycled => Work::new(recycled),
         Workload::Replay => Work { prepare: Some(PREPARE_REPLAY), measure: replay },
         Workload::Rotate(_) => Work::new(rotate),
-        Workload::Follow(_) => Work::new(keepers::follow),
+        Workload::Follow(_) | Workload::FollowCached(_) => Work::new(keepers::follow),
         Workload::Held(_) => Work::new(keepers::held),
         Workload::Delete => Work::new(delete),
         Workload::Open => Work::prepared("wal", prepare_open, open),
@@ -107,8 +117,8 @@ fn still(workload: Workload) -> Option<Work> {
 /// The same appends where nobody follows, or holds anything.
 fn alone(workload: Workload) -> Option<Work> {
     match workload {
-        Workload::Follow(_) => Some(Work::new(|case| synced(&keepers::alone(case)))),
-        Workload::Held(_) => Some(Work::new(|case| rotate(&keepers::alone(case)))),
+        Workload::Follow(_) | Workload::FollowCached(_) => Some(Work::new(synced)),
+        Workload::Held(_) => Some(Work::new(rotate)),
         _ => None,
     }
 }
@@ -130,10 +140,7 @@ impl Ours {
         let counts = storage.counts();
         let recovery = options(case, Arc::new(storage)).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
-        if matches!(
-            case.workload,
-            Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_)
-        ) {
+        if is_synced(case.workload) {
             // The log that an open begins grows; the next one was filled.
             for _ in 0..2 {
                 wal.append(record(b"before the measurement")).expect("an append");
