@@ -87,11 +87,8 @@ pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
 
 /// Whether its appends are durable one by one, or nearly, so that it matters how files are written.
 fn is_synced(workload: Workload) -> bool {
-    match workload {
-        Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_) => true,
-        Workload::Follow(_) | Workload::FollowCached(_) | Workload::Held(_) => true,
-        _ => false,
-    }
+    matches!(workload, Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_))
+        || matches!(workload, Workload::Follow(_) | Workload::FollowCached(_) | Workload::Held(_))
 }
 
 fn work(workload: Workload) -> Option<Work> {
