@@ -81,6 +81,10 @@ report *ARGS:
 series:
     cargo run --release -p wal-benches --bin series
 
+# A page with plots about the disk of a directory that holds no log, and its numbers: bench-report.html and bench-report.csv.
+bench-report DIR:
+    WALCTL_COMMIT=$(git describe --always --dirty) cargo run --release -p walctl -- bench {{DIR}} --report bench-report.html
+
 # Other crates under the same workloads; with an installed librocksdb, RocksDB too: `just peers --only lone`.
 peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}

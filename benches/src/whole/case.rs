@@ -22,6 +22,12 @@ pub enum Workload {
     Replay,
     /// Threads whose appends are durable, while a log is closed every MiB and deleted behind them.
     Rotate(usize),
+    /// As `Lone` and `Group`, while a thread of the same process follows the log.
+    Follow(usize),
+    /// The same, where files are written through the page cache, which a follower then reads from.
+    FollowCached(usize),
+    /// As `Rotate`, with holds that move on with every log.
+    Held(usize),
     /// Deleting 50 logs of 1 MiB.
     Delete,
     /// Opening a log whose records are all flushed; the size is how many logs there are.
@@ -31,6 +37,9 @@ pub enum Workload {
 /// Appends on their way at once in [`Workload::Tickets`].
 pub const IN_FLIGHT: usize = 1024;
 
+/// Holds of [`Workload::Held`].
+pub const HOLDS: usize = 4;
+
 /// Logs that [`Workload::Delete`] deletes.
 pub const DELETED_LOGS: usize = 50;
 
@@ -39,7 +48,7 @@ pub const SMALL_LOG_BYTES: u64 = 1 << 20;
 
 impl Workload {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Lone,
         Self::Group(8),
         Self::Group(64),
@@ -49,6 +58,11 @@ impl Workload {
         Self::Replay,
         Self::Rotate(1),
         Self::Rotate(8),
+        Self::Follow(1),
+        Self::Follow(8),
+        Self::FollowCached(1),
+        Self::FollowCached(8),
+        Self::Held(8),
         Self::Delete,
         Self::Open,
     ];
@@ -57,7 +71,9 @@ impl Workload {
     pub fn sizes(self) -> &'static [usize] {
         match self {
             Self::Lone => &[128, 1024, 16 * 1024],
-            Self::Rotate(_) | Self::Delete => &[1024],
+            Self::Rotate(_) | Self::Follow(_) | Self::FollowCached(_) | Self::Held(_) | Self::Delete => {
+                &[1024]
+            }
             Self::Open => &[1, 1000],
             _ => &[128, 1024],
         }
@@ -73,6 +89,7 @@ impl Workload {
             Self::Recycled => ">= 0.80",
             Self::Replay => ">= 0.70, peak below 64 MiB",
             Self::Rotate(_) => ">= 0.97, p99.9 at most 1.5 times",
+            Self::Follow(_) | Self::FollowCached(_) | Self::Held(_) => ">= 0.97",
             Self::Delete => ">= 10",
             Self::Open => "constant reads a log, no data",
         }
@@ -94,7 +111,11 @@ impl Workload {
     pub fn syncs_least(self, appends: u64) -> u64 {
         match self {
             Self::Lone => appends,
-            Self::Group(threads) | Self::Rotate(threads) => appends / threads as u64,
+            Self::Group(threads)
+            | Self::Rotate(threads)
+            | Self::Follow(threads)
+            | Self::FollowCached(threads)
+            | Self::Held(threads) => appends / threads as u64,
             Self::Tickets => appends / IN_FLIGHT as u64,
             Self::Nosync | Self::Recycled | Self::Replay | Self::Delete | Self::Open => 0,
         }
@@ -112,6 +133,11 @@ impl fmt::Display for Workload {
             Self::Replay => f.pad("replay"),
             Self::Rotate(1) => f.pad("rotate"),
             Self::Rotate(threads) => f.pad(&format!("rotate-{threads}")),
+            Self::Follow(1) => f.pad("follow"),
+            Self::Follow(threads) => f.pad(&format!("follow-{threads}")),
+            Self::FollowCached(1) => f.pad("follow-cached"),
+            Self::FollowCached(threads) => f.pad(&format!("follow-cached-{threads}")),
+            Self::Held(threads) => f.pad(&format!("held-{threads}")),
             Self::Delete => f.pad("delete"),
             Self::Open => f.pad("open"),
         }
@@ -154,7 +180,11 @@ impl Case {
     /// Threads that append at once.
     pub fn threads(&self) -> usize {
         match self.workload {
-            Workload::Group(threads) | Workload::Rotate(threads) => threads,
+            Workload::Group(threads)
+            | Workload::Rotate(threads)
+            | Workload::Follow(threads)
+            | Workload::FollowCached(threads)
+            | Workload::Held(threads) => threads,
             _ => 1,
         }
     }

@@ -7,6 +7,7 @@
 
 pub mod case;
 pub mod driver;
+mod keepers;
 pub mod load;
 pub mod measured;
 pub mod ours;

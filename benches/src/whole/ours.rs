@@ -13,16 +13,20 @@ use wal_manager::io::probe::Way;
 use wal_manager::{Durability, FamilyId, Options, Record, RecordKind, SeqNum, Storage, Wal};
 
 use super::case::{Case, DELETED_LOGS, IN_FLIGHT, SMALL_LOG_BYTES, Workload};
-use super::load;
 use super::measured::Measured;
 use super::side::{Prepare, Side, Work};
+use super::{keepers, load};
 use crate::counting::{Count, CountingStorage, Counts};
 use crate::data::{self, Payloads};
 use crate::replay::Directory;
 use crate::stopwatch::time;
 
 /// The log's sides.
-pub const SIDES: [Side; 2] = [Side { name: "wal", work }, Side { name: "wal:still", work: still }];
+pub const SIDES: [Side; 3] = [
+    Side { name: "wal", work },
+    Side { name: "wal:still", work: still },
+    Side { name: "wal:alone", work: alone },
+];
 
 /// Payload of [`Workload::Nosync`], in bytes.
 pub const NOSYNC_BYTES: u64 = 512 << 20;
@@ -59,11 +63,13 @@ pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
     let &Case { workload, quick, .. } = case;
     let log_bytes = match workload {
         // A log is closed when it is full, or when the workload says so.
-        Workload::Rotate(_) => SMALL_LOG_BYTES,
+        Workload::Rotate(_) | Workload::Held(_) => SMALL_LOG_BYTES,
         Workload::Delete => 2 * SMALL_LOG_BYTES,
         Workload::Recycled => 2 * RECYCLED_BYTES,
         Workload::Replay => wal_manager::LOG_BYTES_DEFAULT,
-        Workload::Lone | Workload::Group(_) => SYNCED_LOG_BYTES,
+        Workload::Lone | Workload::Group(_) | Workload::Follow(_) | Workload::FollowCached(_) => {
+            SYNCED_LOG_BYTES
+        }
         Workload::Tickets if !quick => TICKETS_LOG_BYTES,
         Workload::Tickets => SYNCED_LOG_BYTES,
         // So long that no measurement fills it.
@@ -71,13 +77,18 @@ pub fn options(case: &Case, storage: Arc<dyn Storage>) -> Options {
     };
     let options = Wal::options_on(storage).log_bytes(log_bytes);
     match workload {
-        Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_) => {
-            options.way(Way::Direct).background(true).recycle(4)
-        }
+        Workload::FollowCached(_) => options.way(Way::Filled).background(true).recycle(4),
+        _ if is_synced(workload) => options.way(Way::Direct).background(true).recycle(4),
         Workload::Delete => options.way(Way::Filled).recycle(DELETED_LOGS),
         Workload::Recycled => options.way(Way::Filled).recycle(1),
         _ => options,
     }
+}
+
+/// Whether its appends are durable one by one, or nearly, so that it matters how files are written.
+fn is_synced(workload: Workload) -> bool {
+    matches!(workload, Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_))
+        || matches!(workload, Workload::Follow(_) | Workload::FollowCached(_) | Workload::Held(_))
 }
 
 fn work(workload: Workload) -> Option<Work> {
@@ -88,6 +99,8 @@ fn work(workload: Workload) -> Option<Work> {
         Workload::Recycled => Work::new(recycled),
         Workload::Replay => Work { prepare: Some(PREPARE_REPLAY), measure: replay },
         Workload::Rotate(_) => Work::new(rotate),
+        Workload::Follow(_) | Workload::FollowCached(_) => Work::new(keepers::follow),
+        Workload::Held(_) => Work::new(keepers::held),
         Workload::Delete => Work::new(delete),
         Workload::Open => Work::prepared("wal", prepare_open, open),
     })
@@ -98,27 +111,33 @@ fn still(workload: Workload) -> Option<Work> {
     matches!(workload, Workload::Rotate(_)).then(|| Work::new(synced))
 }
 
+/// The same appends where nobody follows, or holds anything.
+fn alone(workload: Workload) -> Option<Work> {
+    match workload {
+        Workload::Follow(_) | Workload::FollowCached(_) => Some(Work::new(synced)),
+        Workload::Held(_) => Some(Work::new(rotate)),
+        _ => None,
+    }
+}
+
 /// An open log in a directory of its own.
-struct Ours {
-    wal: Wal,
+pub(super) struct Ours {
+    pub(super) wal: Wal,
     counts: Arc<Counts>,
     before: Count,
     /// Index of the last record before the measurement.
-    first: u64,
+    pub(super) first: u64,
     _directory: TempDir,
 }
 
 impl Ours {
-    fn new(case: &Case) -> Self {
+    pub(super) fn new(case: &Case) -> Self {
         let directory = data::directory();
         let storage = CountingStorage::new(directory.path());
         let counts = storage.counts();
         let recovery = options(case, Arc::new(storage)).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
-        if matches!(
-            case.workload,
-            Workload::Lone | Workload::Group(_) | Workload::Tickets | Workload::Rotate(_)
-        ) {
+        if is_synced(case.workload) {
             // The log that an open begins grows; the next one was filled.
             for _ in 0..2 {
                 wal.append(record(b"before the measurement")).expect("an append");
@@ -130,7 +149,7 @@ impl Ours {
         Self { wal, counts, before, first, _directory: directory }
     }
 
-    fn append(&self, payload: &[u8], durability: Durability) -> wal_manager::Appended {
+    pub(super) fn append(&self, payload: &[u8], durability: Durability) -> wal_manager::Appended {
         self.wal.append_with(record(payload), durability).expect("an append")
     }
 
@@ -152,7 +171,7 @@ impl Ours {
     }
 
     /// With what was counted since the log was opened.
-    fn counted(&self, measured: Measured) -> Measured {
+    pub(super) fn counted(&self, measured: Measured) -> Measured {
         counted(self.counts.get().since(self.before), measured)
     }
 }
@@ -253,13 +272,17 @@ fn replay(case: &Case) -> Measured {
 
 /// Durable appends, while a log is closed whenever it is full, and another thread flushes and deletes behind.
 fn rotate(case: &Case) -> Measured {
-    let ours = Ours::new(case);
+    rotating(&Ours::new(case), case, |_| {})
+}
+
+/// The same with something that is done before each deletion, up to the sequence number that is flushed.
+pub(super) fn rotating(ours: &Ours, case: &Case, before_deletion: impl Fn(SeqNum) + Send) -> Measured {
     let newest = AtomicU64::new(0);
     let (flush, flushed) = mpsc::channel::<SeqNum>();
     let measured = thread::scope(|scope| {
-        let ours = &ours;
         scope.spawn(move || {
             for seq in flushed {
+                before_deletion(seq);
                 ours.wal.mark_flushed(FamilyId::DEFAULT, seq).expect("a mark");
             }
         });

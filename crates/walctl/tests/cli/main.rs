@@ -9,6 +9,7 @@
 
 mod append;
 mod bench;
+mod bench_report;
 mod copies;
 mod docs;
 mod doctor;
