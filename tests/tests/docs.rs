@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use wal_manager::metrics as names;
+
 fn read(path: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     std::fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -31,23 +33,30 @@ fn is_test(code: &str, name: &str) -> bool {
 }
 
 #[test]
-fn metrics_page_lists_every_metric_and_no_other() {
-    let code = read("crates/wal-manager/src/metrics.rs");
+fn o1_metrics_page_lists_every_metric_with_its_kind_and_unit() {
     let page = read("docs/metrics.md");
-    let names = |text: &str, quote: char| -> Vec<String> {
-        let mut names: Vec<String> = text
-            .split(quote)
-            .filter(|word| {
-                word.starts_with("wal_") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
-            })
-            .map(str::to_owned)
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+    let rows = page.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| `wal_")?.split(" | ");
+        Some((format!("wal_{}", cells.next()?.trim_end_matches('`')), cells.next()?.to_owned()))
+    });
+    let rows: Vec<(String, String)> = rows.collect();
+    let unit = |unit| match unit {
+        names::Unit::Count => "",
+        names::Unit::Bytes => ", bytes",
+        names::Unit::Seconds => ", seconds",
+        other => panic!("{other:?}: say how the page writes it"),
     };
-    assert_eq!(names(&page, '`'), names(&code, '"'));
-    assert!(names(&code, '"').len() > 20);
+    let row = |metric: &names::Metric| {
+        let labels: String = metric.labels.iter().map(|(name, _)| format!("; `{name}`")).collect();
+        (metric.name.to_owned(), format!("{}{}{labels}", metric.kind.as_str(), unit(metric.unit)))
+    };
+    assert_eq!(rows, names::ALL.iter().map(row).collect::<Vec<_>>(), "in the order of the code");
+    for value in
+        names::ALL.iter().flat_map(|metric| metric.labels).filter(|(name, _)| *name == names::KIND_LABEL)
+    {
+        let values: Vec<String> = value.1.iter().map(|value| format!("`{value}`")).collect();
+        assert!(page.contains(&values.join(", ")), "{values:?}");
+    }
 }
 
 #[test]

@@ -101,6 +101,7 @@ mod sync;
 mod ticket;
 mod wal;
 mod watch;
+mod watchdog;
 mod window;
 
 pub use wal_format::checkpoint::{Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold};
@@ -142,6 +143,7 @@ pub use rotate::SealedLog;
 pub use ticket::Ticket;
 pub use wal::Wal;
 pub use watch::Watch;
+pub use watchdog::DiskWork;
 
 /// The README's quickstart, compiled and run with the doc-tests.
 #[cfg(doctest)]

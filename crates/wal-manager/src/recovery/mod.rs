@@ -374,8 +374,8 @@ fn refuse(plan: &Plan, report: RecoveryReport) -> Result<()> {
 
 /// Counts and logs what was found, also when the open is refused.
 fn count(metrics: &Metrics, report: &RecoveryReport) {
-    metrics.damage.increment(report.findings.len() as u64);
     for finding in &report.findings {
+        metrics.damaged(&finding.reason);
         warn!(log = finding.log.get(), offset = finding.offset, reason = %finding.reason, "wal.damage");
     }
     for log in report.logs.iter().filter(|log| log.verdict == LogVerdict::TornTail) {
