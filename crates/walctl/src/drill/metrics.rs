@@ -162,13 +162,8 @@ pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     // Without buckets a histogram would be shown as quantiles, which cannot be added up.
-    let buckets: [(&str, &[f64]); 3] = [
-        (names::SYNC_SECONDS, &names::SECONDS_BUCKETS),
-        (names::RECOVERY_SECONDS, &names::SECONDS_BUCKETS),
-        (names::GROUP_RECORDS, &names::RECORDS_BUCKETS),
-    ];
-    buckets.into_iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    names::BUCKETS.iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
     })
 }
 
