@@ -81,9 +81,13 @@ report *ARGS:
 peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}
 
-# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed.
+# Write the golden files of the format, of the order of operations and of the dashboard again, after a deliberate change; the diff is what is reviewed.
 golden:
-    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces
+    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces --test monitoring
+
+# docs/monitoring on a real Prometheus, which scrapes the drill: needs Debian's prometheus and prometheus-node-exporter.
+monitoring:
+    cargo test -p wal-tests --test monitoring --test real_prometheus -- --include-ignored
 
 # The documentation of every crate.
 docs:

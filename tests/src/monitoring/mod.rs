@@ -3,6 +3,7 @@
 
 mod grafana;
 pub mod layout;
+pub mod server;
 
 use std::path::PathBuf;
 
