@@ -24,6 +24,7 @@ use crate::report::Reason;
 use crate::retention::Deletion;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
+use crate::watchdog::DiskWork;
 
 /// The file that says that a directory is an archive.
 pub(crate) const MARKER: &str = "ARCHIVE";
@@ -244,6 +245,7 @@ impl Inner {
             // What is archived already is not read again, however long others keep it.
             base.lowest = base.lowest.max(pin.from());
             let (pieces, _) = self.pieces(&base)?;
+            let _at_disk = self.commit.at_disk(DiskWork::Archive);
             for piece in pieces.iter().filter(|piece| piece.header.log <= last) {
                 archive.store(piece)?;
                 self.metrics.archived_logs.increment(1);

@@ -267,12 +267,19 @@ struct Patience {
 impl Inner {
     /// Orders a record, and makes the room for it or waits for it.
     pub(crate) fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
-        match self.try_accept(record) {
+        let mut stalled = None;
+        let done = match self.try_accept(record, &mut stalled) {
             Err(error) if error.kind() == ErrorKind::Full => {
-                self.when_there_is_room(error, || self.try_accept(record))
+                stalled.get_or_insert_with(|| self.clock.monotonic());
+                self.when_there_is_room(error, || self.try_accept(record, &mut stalled))
             }
             done => done,
+        };
+        if let (Some(begin), Ok(_)) = (stalled, &done) {
+            let waited = self.clock.monotonic().saturating_sub(begin);
+            self.metrics.append_stall_seconds.record(waited.as_secs_f64());
         }
+        done
     }
 
     /// [`Wal::rotate`](crate::Wal::rotate).
@@ -286,14 +293,15 @@ impl Inner {
         }
     }
 
-    fn try_accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
+    fn try_accept(self: &Arc<Self>, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Appended> {
         loop {
             if self.commit.next_is_wanted() {
                 self.housekeeper.prepare(self);
             }
-            match self.commit.accept(record) {
+            match self.commit.accept(record, stalled) {
                 Ok(Accepted::Record(appended)) => return Ok(appended),
                 Ok(Accepted::LogFull(log)) => {
+                    stalled.get_or_insert_with(|| self.clock.monotonic());
                     self.disk_is_due()?;
                     match self.rotate(Some(log)) {
                         // It could not bring the old log to the disk: that is seen at once.

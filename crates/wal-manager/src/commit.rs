@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, trace};
 use wal_format::encode::LogEncoder;
 use wal_format::record::Head;
 use wal_format::{FamilyId, Index, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
@@ -31,9 +31,10 @@ use crate::gather;
 use crate::housekeeping::PREPARE_PART;
 use crate::metrics::Metrics;
 use crate::record::{Appended, Durability, Position, Record};
-use crate::state::{Group, InFlight, State};
+use crate::state::{Group, InFlight, State, Undurable};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word, yield_now};
 use crate::watch::Place;
+use crate::watchdog::{AtDisk, DiskWork, OnStall, Watchdog};
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
 /// large. A single record may be longer.
@@ -73,6 +74,9 @@ pub(crate) struct Commit {
     me: Weak<Self>,
     clock: Arc<dyn Clock>,
     metrics: Metrics,
+    /// [`State::looks`] of the last look that the gauges were set from.
+    gauges: AtomicU64,
+    watchdog: Arc<Watchdog>,
 }
 
 /// Those who wait for a round.
@@ -112,7 +116,7 @@ impl Commit {
     /// Starts the thread of its own if the policies need one from the beginning.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none; or there is none for the watchdog.
     pub(crate) fn new(
         state: State,
         limits: Limits,
@@ -120,9 +124,11 @@ impl Commit {
         policies: Policies,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
+        on_stall: Option<OnStall>,
     ) -> Result<Arc<Self>> {
         let (durable, written) = (state.durable.index.get(), state.written.index.get());
         let log_bytes = limits.log_bytes;
+        let watchdog = Watchdog::new(on_stall, Arc::clone(&clock), metrics.clone());
         let commit = Arc::new_cyclic(|me| Self {
             state: Mutex::new(state),
             changed: Condvar::new(),
@@ -137,9 +143,13 @@ impl Commit {
             me: Weak::clone(me),
             clock,
             metrics,
+            gauges: AtomicU64::new(0),
+            watchdog,
         });
+        commit.watchdog.start()?;
         if policies.interval.is_some() {
-            commit.background.start(&commit)?;
+            // Nobody is left behind.
+            commit.background.start(&commit).inspect_err(|_| commit.watchdog.stop())?;
         }
         Ok(commit)
     }
@@ -158,6 +168,16 @@ impl Commit {
 
     pub(crate) fn background(&self) -> &Background {
         &self.background
+    }
+
+    pub(crate) fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Work goes to the disk; the mutex is not held.
+    pub(crate) fn at_disk(&self, work: DiskWork) -> AtDisk<'_> {
+        let log = self.lock().active.log;
+        self.watchdog.begin(work, log)
     }
 
     pub(crate) fn me(&self) -> Option<Arc<Self>> {
@@ -235,26 +255,30 @@ impl Commit {
         if number.is_multiple_of(2) { even } else { odd }
     }
 
-    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs.
-    pub(crate) fn accept(&self, record: &Record<'_>) -> Result<Accepted> {
+    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs; since when is noted in `stalled`, if it is not yet.
+    pub(crate) fn accept(&self, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Accepted> {
         check_record(record)?;
         let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
         loop {
             state.check()?;
+            let full = state.forming.len() >= state.group_bytes() && state.in_flight.is_none();
+            let too_much = state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX);
+            if !(state.exclusive || full || too_much || state.forming.len() >= GROUP_BYTES_MAX) {
+                break;
+            }
+            stalled.get_or_insert_with(|| self.clock.monotonic());
             if state.exclusive {
                 state = self.wait(state);
-            } else if state.forming.len() >= state.group_bytes() && state.in_flight.is_none() {
+            } else if full {
                 // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
                 self.lead(state, Why::Asked);
                 state = self.lock();
             } else if state.forming.len() >= GROUP_BYTES_MAX {
                 state = self.wait(state);
-            } else if state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX) {
+            } else {
                 // INVARIANT: RS1. What a resume has to keep is bounded.
                 state = self.wait_for_room(state);
-            } else {
-                break;
             }
         }
         if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
@@ -305,6 +329,7 @@ impl Commit {
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
         self.metrics.last_seq.set(seqs.last().get() as f64);
+        trace!(index = appended.index.get(), bytes = record.payload.len(), "wal.appended");
         Ok(Accepted::Record(appended))
     }
 
@@ -386,6 +411,17 @@ impl Commit {
         if level == Durability::Buffered || self.has_reached(index, level) {
             return Ok(());
         }
+        // Against a sync, two looks at the clock are nothing; against a write they are not.
+        let begin = (level == Durability::Synced).then(|| self.clock.monotonic());
+        self.wait_or_lead(index, level)?;
+        if let Some(begin) = begin {
+            let waited = self.clock.monotonic().saturating_sub(begin);
+            self.metrics.commit_wait_seconds.record(waited.as_secs_f64());
+        }
+        Ok(())
+    }
+
+    fn wait_or_lead(&self, index: Index, level: Durability) -> Result<()> {
         loop {
             let mut state = self.lock();
             let reached = if level == Durability::Synced { state.durable } else { state.written };
@@ -458,20 +494,23 @@ impl Commit {
         let group = leader.group.insert(state.take_forming());
         let will_be_due = sync && target.index > state.promised;
         state.in_flight = Some(InFlight { gathering: false, will_be_due, through: target.index, sync });
-        let sink = Arc::clone(&state.active.sink);
+        let (log, sink) = (state.active.log, Arc::clone(&state.active.sink));
         if seeded_bug!(AckBeforeSync) && sync {
             state.durable = target;
             self.durable.store(target.index.get(), Ordering::Release);
         }
         drop(state);
 
+        let at_disk = self.watchdog.begin(DiskWork::Commit, log);
         let mut result = self.write(&*sink, group, records, sync);
+        drop(at_disk);
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);
             if why == Why::Promise {
                 self.metrics.idle_promises.increment(1);
             }
+            trace!(log = log.get(), index = target.index.get(), records, "wal.synced");
         }
         let mut state = self.lock();
         leader.done = true;
@@ -518,6 +557,7 @@ impl Commit {
         let reached = state.reached();
         let ring = self.has_work(&state, waiting, sync);
         let begin_thread = ring && !state.threadless;
+        let undurable = state.undurable();
         drop(state);
         // INVARIANT: S8. Whoever waits for the next round is waiting for a leader: one of them becomes it, unless somebody is faster.
         if hand_over {
@@ -534,6 +574,17 @@ impl Commit {
         }
         if begin_thread && self.start_background() {
             self.background.bell.ring();
+        }
+        // Last, as above.
+        self.show(undurable);
+    }
+
+    /// Sets the gauges of what is not durable, unless a later look has set them.
+    fn show(&self, undurable: Undurable) {
+        if self.gauges.load(Ordering::Relaxed) < undurable.look {
+            self.gauges.store(undurable.look, Ordering::Relaxed);
+            self.metrics.undurable_records.set(undurable.records as f64);
+            self.metrics.undurable_bytes.set(undurable.bytes as f64);
         }
     }
 
@@ -552,9 +603,11 @@ impl Commit {
         let mut state = state;
         state.syncing = true;
         let (target, digest) = (state.written, state.written_digest);
-        let sink = Arc::clone(&state.active.sink);
+        let (log, sink) = (state.active.log, Arc::clone(&state.active.sink));
         drop(state);
+        let at_disk = self.watchdog.begin(DiskWork::Sync, log);
         let result = self.sync_sink(&*sink);
+        drop(at_disk);
         let mut state = self.lock();
         leader.done = true;
         state.syncing = false;
@@ -569,6 +622,7 @@ impl Commit {
         self.tell_blocked(&state);
         let reached = state.reached();
         let index = state.durable.index;
+        let undurable = state.undurable();
         drop(state);
         for round in &self.rounds {
             if round.waiting.load(Ordering::Relaxed) > 0 {
@@ -576,9 +630,11 @@ impl Commit {
             }
         }
         self.metrics.durable_index.set(index.get() as f64);
+        trace!(log = log.get(), index = index.get(), "wal.synced");
         for (_, waker) in reached {
             waker.wake();
         }
+        self.show(undurable);
     }
 
     /// Waits for writers that are just returning; ends at once when they are there.
@@ -653,6 +709,7 @@ impl Commit {
         // Last: a recorder or a subscriber that panics must not keep it from the others (S8).
         error!(error = %cause, "wal.poisoned");
         self.metrics.poisoned.set(1.0);
+        self.metrics.failed(&cause);
         if no_space.is_some() {
             self.metrics.disk_full.set(1.0);
         }

@@ -95,7 +95,7 @@ impl Wal {
     /// # Concurrency
     /// Appends, rotations and marks go on. Logs that are flushed meanwhile are deleted when the copy is done.
     pub fn copy_to(&self, target: impl Into<PathBuf>) -> Result<CopyReport> {
-        in_directory(target.into(), |target| self.inner().copy(target))
+        self.counted(|| in_directory(target.into(), |target| self.inner().copy(target)))
     }
 
     /// [`Wal::copy_to`] to any storage, which must hold no file of a log. CHECKPOINT comes last: without it the directory does not open.
@@ -106,7 +106,20 @@ impl Wal {
     /// # Durability
     /// As for [`Wal::copy_to`].
     pub fn copy_on(&self, target: &dyn Storage) -> Result<CopyReport> {
-        self.inner().copy(&Target::empty(target)?)
+        self.counted(|| self.inner().copy(&Target::empty(target)?))
+    }
+
+    /// For the metrics.
+    fn counted(&self, copy: impl FnOnce() -> Result<CopyReport>) -> Result<CopyReport> {
+        let Inner { clock, metrics, .. } = &**self.inner();
+        let begin = clock.monotonic();
+        let copied = copy();
+        if copied.is_ok() {
+            metrics.copy_seconds.record(clock.monotonic().saturating_sub(begin).as_secs_f64());
+        } else {
+            metrics.copy_failures.increment(1);
+        }
+        copied
     }
 }
 

@@ -101,7 +101,7 @@ pub(crate) struct Pinned {
     pub(crate) name: String,
     /// It keeps this log and all that come after it.
     pub(crate) from: LogNumber,
-    budget: Option<u64>,
+    pub(crate) budget: Option<u64>,
     /// Microseconds since 1970 when it was made.
     pub(crate) since_micros: u64,
     /// It keeps nothing any more.

@@ -9,8 +9,8 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::{LogNumber, SeqNum};
 
 use crate::holds;
-use crate::keepers::{KeeperKind, Pinned};
-use crate::retention::{LogInfo, LogState};
+use crate::keepers::{KeeperKind, Pinned, held_bytes};
+use crate::retention::{LogInfo, LogState, unneeded};
 use crate::sync::Mutex;
 use crate::wal::{Inner, Wal};
 
@@ -157,6 +157,7 @@ impl Inner {
             bytes.set(held as f64);
             since.set(oldest as f64 / 1e6);
         }
+        self.show_holds(&logs, &content, &pins);
         // The active log is always kept.
         if let (Some(limit), [oldest, _, ..]) = (self.keeper_warning, &*logs) {
             let frontier = self.commit.lock().durable.log;
@@ -164,6 +165,25 @@ impl Inner {
                 self.stuck.look(&kept, limit, self.clock.monotonic());
             }
         }
+    }
+}
+
+impl Inner {
+    /// Tells the gauges of the holds, and how much of their budgets they and the pins use.
+    fn show_holds(&self, logs: &[LogInfo], content: &Checkpoint, pins: &[Pinned]) {
+        let lost = content.holds.values().filter(|hold| hold.lost).count();
+        self.metrics.holds.set((content.holds.len() - lost) as f64);
+        self.metrics.lost_holds.set(lost as f64);
+        let frontier = self.commit.lock().durable.log;
+        let unneeded = unneeded(logs, frontier, &content.flushed);
+        let part = |bytes: u64, budget: Option<u64>| Some(bytes as f64 / budget?.max(1) as f64);
+        let holds = content.holds.values().filter(|hold| !hold.lost);
+        let holds = holds.filter_map(|hold| part(holds::charged(hold, &unneeded)?.1, hold.budget));
+        let pins = pins.iter().filter_map(|pin| {
+            let first = unneeded.iter().position(|info| info.log >= pin.from)?;
+            part(held_bytes(&unneeded, first), pin.budget)
+        });
+        self.metrics.budget_used_ratio.set(holds.chain(pins).fold(0.0, f64::max));
     }
 }
 

@@ -143,7 +143,7 @@ pub use rotate::SealedLog;
 pub use ticket::Ticket;
 pub use wal::Wal;
 pub use watch::Watch;
-pub use watchdog::DiskWork;
+pub use watchdog::{DiskWork, Stall};
 
 /// The README's quickstart, compiled and run with the doc-tests.
 #[cfg(doctest)]

@@ -21,6 +21,7 @@ use crate::inspect::Inspection;
 use crate::pressure::{OnPressure, Pressure};
 use crate::record::Durability;
 use crate::recovery::{Recovery, RecoveryMode};
+use crate::watchdog::{OnStall, Stall};
 
 /// Size at which a log is closed and the next begun, if the engine does not rotate before: 64 MiB, the memtable of most engines.
 pub const LOG_BYTES_DEFAULT: u64 = 64 << 20;
@@ -93,6 +94,7 @@ pub struct Options {
     pub(crate) way: Option<Way>,
     recycle: Option<usize>,
     pub(crate) on_pressure: Option<OnPressure>,
+    pub(crate) on_stall: Option<OnStall>,
     pub(crate) keeper_warning: Option<Duration>,
     cap_bytes: Option<u64>,
     cap_logs: Option<usize>,
@@ -151,6 +153,7 @@ impl Options {
             way: None,
             recycle: None,
             on_pressure: None,
+            on_stall: None,
             keeper_warning: Some(KEEPER_WARNING_DEFAULT),
             cap_bytes: None,
             cap_logs: None,
@@ -303,6 +306,19 @@ impl Options {
         self
     }
 
+    /// Calls `callback`, and says so in an event (`wal.stall`), when a write, a sync or other work at the disk has taken longer than `after` and *is still
+    /// there*: once for each, with what it is and how old. `after` is 1 ms and more; a disk that works answers in milliseconds, so 1 to 10 s tell of
+    /// one that hangs. An event `wal.stall_ended` says when it came back. Default: nobody looks; the gauge `wal_in_flight_since_seconds` tells since
+    /// when whatever is at the disk is there, with and without this.
+    ///
+    /// # Concurrency
+    /// A thread of its own looks and calls, since every other may hang. It sleeps while a log is idle. The callback must not own the log:
+    /// give it a [`Weak`](std::sync::Weak); and what it calls in the log may hang too.
+    pub fn on_stall(mut self, after: Duration, callback: impl Fn(&Stall) + Send + Sync + 'static) -> Self {
+        self.on_stall = Some(OnStall { after, callback: Arc::new(callback) });
+        self
+    }
+
     /// How long a keeper of the oldest log may stay where it is before a warning (`wal.keeper_stuck`) names it, and again after each such time.
     /// Looked at when the log rotates or deletes, and in [`Wal::housekeep`](crate::Wal::housekeep). `None`: never. Default
     /// [`KEEPER_WARNING_DEFAULT`].
@@ -441,7 +457,12 @@ impl Options {
             let allowed = format!("1 to {WINDOW_COUNT_MAX} records are allowed");
             return Err(Error::InvalidOption { option: "duplicates", given: count.to_string(), allowed });
         }
-        let periods = [("sync_interval", self.policies.interval), ("idle_promise", self.policies.idle)];
+        let stall = self.on_stall.as_ref().map(|on_stall| on_stall.after);
+        let periods = [
+            ("sync_interval", self.policies.interval),
+            ("idle_promise", self.policies.idle),
+            ("on_stall", stall),
+        ];
         for (option, period) in periods {
             if let Some(period) = period.filter(|period| *period < PERIOD_MIN) {
                 let allowed = format!("{PERIOD_MIN:?} and more are allowed");

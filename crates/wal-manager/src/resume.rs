@@ -21,21 +21,27 @@ use crate::record::Position;
 use crate::rotate::Next;
 use crate::state::{ActiveLog, Group, State};
 use crate::wal::Inner;
+use crate::watchdog::DiskWork;
 
 impl Inner {
     /// See [`Wal::resume`](crate::Wal::resume).
     pub(crate) fn resume(&self) -> Result<Position> {
-        let span = info_span!("wal.resume");
+        let span = info_span!("wal.resume", path = %self.storage.path().display());
         let _entered = span.enter();
+        let begin = self.clock.monotonic();
         let mut next = self.rotation.lock();
         let Some(halted) = self.commit.halt()? else { return Ok(self.commit.lock().durable) };
+        let at_disk = self.commit.at_disk(DiskWork::Resume);
         let resumed = self.resume_halted(&mut next);
+        drop(at_disk);
         self.recount();
         drop(halted);
         self.commit.wake_awaiting();
         match &resumed {
             Ok(position) => {
                 self.metrics.resumes.increment(1);
+                let took = self.clock.monotonic().saturating_sub(begin);
+                self.metrics.resume_seconds.record(took.as_secs_f64());
                 self.metrics.poisoned.set(0.0);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
                 self.disk_has_space();
@@ -128,6 +134,7 @@ impl Inner {
         // What was prepared lies below the new log, so it is jumped.
         let made = next.prepared.take().into_iter().chain(next.ready.take());
         next.abandoned.extend(made.map(|made| names::log_name(made.log)));
+        self.metrics.next_log_ready.set(0.0);
         // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out.
         self.retention.unlink_later(std::mem::take(&mut next.abandoned));
         Ok(durable)

@@ -16,6 +16,7 @@ use crate::recovery::OldLog;
 use crate::state::ActiveLog;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
+use crate::watchdog::DiskWork;
 
 /// What a log is at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -185,6 +186,11 @@ impl Retention {
                 warn!(%error, "wal.delete_failed");
             }
         }
+    }
+
+    /// How many deleted logs wait to be used again.
+    pub(crate) fn spare_count(&self) -> usize {
+        self.spares().len()
     }
 
     fn spares(&self) -> MutexGuard<'_, Vec<String>> {
@@ -362,7 +368,7 @@ impl Inner {
     }
 
     fn carry_out_release(&self, deciding: Deciding<'_>, released: &Released) -> Result<Deletion> {
-        let span = info_span!("wal.gc");
+        let span = info_span!("wal.gc", path = %self.storage.path().display(), logs = released.gone);
         let _entered = span.enter();
         let Deciding { mut unlinks, claims, .. } = deciding;
         let gone = released.gone;
@@ -445,6 +451,7 @@ impl Inner {
     /// Removes what is not needed, oldest first. A failure stops it there, so that what is left stays without a gap (G5), and is no failure of
     /// the call: the marks are durable.
     fn unlink(&self, unlinks: &mut Unlinks) -> Deletion {
+        let _at_disk = self.commit.at_disk(DiskWork::Delete);
         let mut deletion = Deletion::default();
         while let Some(next) = unlinks.queue.front() {
             if !(next.reusable && self.retention.keep(&next.name, self.files.recycle)) {
@@ -463,6 +470,7 @@ impl Inner {
                 deletion.deleted.push(log);
                 deletion.bytes = deletion.bytes.saturating_add(bytes);
                 self.metrics.deleted_logs.increment(1);
+                self.metrics.deleted_bytes.increment(bytes);
             }
             unlinks.queue.pop_front();
         }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use tracing::{info, warn};
+use tracing::{info, info_span, warn};
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
 use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
@@ -22,6 +22,7 @@ use crate::record::Position;
 use crate::state::ActiveLog;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
+use crate::watchdog::DiskWork;
 
 /// A deleted log is overwritten with zeros in pieces of this size: 1 MiB, as large as writes get faster.
 const WIPE_BYTES: usize = 1 << 20;
@@ -80,6 +81,7 @@ pub(crate) struct Rotation {
 impl Inner {
     /// Rotates if the active log is `only` (or whatever it is, for `None`) and holds a record.
     pub(crate) fn rotate(self: &Arc<Self>, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
+        let begin = self.clock.monotonic();
         let mut next = self.rotation.lock();
         let state = self.commit.lock();
         state.check()?;
@@ -90,12 +92,17 @@ impl Inner {
             // There is nothing to rotate away from, or somebody else has rotated in the meantime.
             return Ok(None);
         }
+        let span = info_span!("wal.rotate", path = %self.storage.path().display(), log = active.get());
+        let _entered = span.enter();
         allowed?;
         next.likely = only.is_none().then(|| bytes.next_multiple_of(FILL_STEP_BYTES));
         let done = self.rotate_from(active, &mut next).map_err(|error| self.disk_error(error));
         if let Err(error) = &done {
             self.metrics.rotation_failures.increment(1);
             warn!(log = active.get(), %error, "wal.rotation_failed");
+        } else {
+            let took = self.clock.monotonic().saturating_sub(begin);
+            self.metrics.rotation_seconds.record(took.as_secs_f64());
         }
         done.map(Some)
     }
@@ -158,6 +165,7 @@ impl Inner {
         self.release_window();
         drop(exclusive);
         self.metrics.rotations.increment(1);
+        self.metrics.next_log_ready.set(0.0);
         info!(log = old.log.get(), next = next.log.get(), records = old.records, "wal.rotated");
         if let Some((old, next_index)) = self.housekeeper.seal((old, next_index), self) {
             self.seal(old, next_index);
@@ -195,11 +203,15 @@ impl Inner {
         let mut state = self.commit.lock();
         state.better_is_ready = self.files.way.fills() && !state.rotated;
         state.measure();
+        drop(state);
+        self.metrics.next_log_ready.set(1.0);
         Ok(())
     }
 
     /// Makes an empty file for the log after `active`, durable and recorded. After a failure the next call goes on where this one stopped.
     fn prepare(&self, active: LogNumber, slot: &mut Next) -> Result<Prepared> {
+        let begin = self.clock.monotonic();
+        let at_disk = self.commit.watchdog().begin(DiskWork::Prepare, active);
         let next = match slot.prepared.take() {
             Some(next) => next,
             None => {
@@ -226,6 +238,11 @@ impl Inner {
         if !seeded_bug!(PreparedNotRecorded) {
             self.update_checkpoint(|content| content.highest = content.highest.max(next.log))?;
         }
+        // While the next call would still find it: a clock and a recorder may panic.
+        drop(at_disk);
+        let took = self.clock.monotonic().saturating_sub(begin);
+        self.metrics.prepare_seconds.record(took.as_secs_f64());
+        self.metrics.spare_logs.set(self.retention.spare_count() as f64);
         slot.prepared = None;
         Ok(next)
     }
@@ -336,6 +353,7 @@ impl Inner {
         let seal = old.seal(next_index);
         let mut bytes = Vec::new();
         old.encoder.seal(&mut bytes, &seal);
+        let _at_disk = self.commit.watchdog().begin(DiskWork::Seal, old.log);
         // ORDER: PR5. Everything before the seal is durable since the rotation's sync: a seal never survives what it seals.
         match old
             .sink
@@ -384,10 +402,12 @@ impl Inner {
         // Nothing may come behind a seal, whether or not it became durable.
         state.closed = true;
         drop(state);
+        let at_disk = self.commit.watchdog().begin(DiskWork::Seal, end.log);
         let sealed = sink.write_at(end.offset, &bytes).and_then(|()| {
             // ORDER: PR5. The seal is durable before CHECKPOINT says so; from then on anything short of it is damage.
             if seeded_bug!(CleanEndBeforeSeal) { Ok(()) } else { sink.sync_data() }
         });
+        drop(at_disk);
         let recorded = sealed.map_err(Error::from).and_then(|()| {
             let all_sealed = self.retention.all_sealed();
             self.update_checkpoint(|content| {
@@ -400,6 +420,9 @@ impl Inner {
             })
         });
         drop(exclusive);
+        if recorded.is_ok() {
+            info!(log = end.log.get(), next_index = end.index.get().saturating_add(1), "wal.closed");
+        }
         recorded
     }
 }

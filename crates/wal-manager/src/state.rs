@@ -92,6 +92,15 @@ impl Group {
     }
 }
 
+/// What is accepted and not durable, at one look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Undurable {
+    /// Looks are counted, so that an earlier one does not come after a later one.
+    pub(crate) look: u64,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
 /// Everything that the commit path changes.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -167,6 +176,8 @@ pub(crate) struct State {
     pub(crate) threadless: bool,
     /// It is to end.
     pub(crate) stop: bool,
+    /// Number of the last look at what is not durable.
+    looks: u64,
 }
 
 impl State {
@@ -220,6 +231,7 @@ impl State {
             watched: false,
             threadless: false,
             stop: false,
+            looks: 0,
             active,
         }
     }
@@ -286,6 +298,16 @@ impl State {
     /// How long the forming group may become before it is written though nobody waits for it.
     pub(crate) fn group_bytes(&self) -> usize {
         if self.block > 1 { DIRECT_GROUP_BYTES } else { GROUP_BYTES }
+    }
+
+    /// What is accepted and not durable.
+    pub(crate) fn undurable(&mut self) -> Undurable {
+        self.looks = self.looks.wrapping_add(1);
+        Undurable {
+            look: self.looks,
+            records: self.accepted.index.get().saturating_sub(self.durable.index.get()),
+            bytes: self.unsynced_bytes.saturating_add(self.forming.len() as u64),
+        }
     }
 
     /// A copy of the forming group.

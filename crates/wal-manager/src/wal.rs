@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tracing::{info_span, warn};
+use tracing::warn;
 use wal_format::checkpoint::Checkpoint;
 use wal_format::{Epoch, FamilyId, Index, LogNumber, SeqNum, WalId};
 use wal_io::probe::Way;
@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::commit::Commit;
 use crate::duplicates::{Duplicates, WindowPin};
 use crate::error::Result;
-use crate::follow::{FollowFrom, Follower};
+use crate::follow::{FollowFrom, Follower, Followers};
 use crate::housekeeping::{Housekeeper, Work};
 use crate::keepers::Keepers;
 use crate::kept::Stuck;
@@ -33,6 +33,7 @@ use crate::state::{ActiveLog, State};
 use crate::sync::Mutex;
 use crate::ticket::Ticket;
 use crate::watch::Watch;
+use crate::watchdog::DiskWork;
 
 /// An open write-ahead log: appends, syncs, rotates, deletes. It comes out of a [`Recovery`](crate::Recovery).
 ///
@@ -60,6 +61,7 @@ pub(crate) struct Inner {
     pub(crate) checkpoint: CheckpointFile,
     pub(crate) retention: Retention,
     pub(crate) keepers: Arc<Keepers>,
+    pub(crate) followers: Followers,
     pub(crate) stuck: Stuck,
     pub(crate) keeper_warning: Option<Duration>,
     pub(crate) on_pressure: Option<OnPressure>,
@@ -182,7 +184,8 @@ impl Wal {
         state.duplicates =
             window.map(|window| Duplicates::recovered(window, &read, next_index)).transpose()?;
         let clock = Arc::clone(&options.clock);
-        let commit = Commit::new(state, limits, window, options.policies, clock, metrics.clone())?;
+        let commit =
+            Commit::new(state, limits, window, options.policies, clock, metrics.clone(), options.on_stall)?;
         let inner = Inner {
             archive,
             storage,
@@ -193,6 +196,7 @@ impl Wal {
             metrics,
             commit,
             keepers: Arc::new(Keepers::new(checkpoint.content().lowest)),
+            followers: Followers::default(),
             stuck: Stuck::default(),
             keeper_warning: options.keeper_warning,
             on_pressure: options.on_pressure,
@@ -290,8 +294,6 @@ impl Wal {
     /// # Durability
     /// Everything in the closed log is durable when this returns.
     pub fn rotate(&self) -> Result<Option<SealedLog>> {
-        let span = info_span!("wal.rotate");
-        let _entered = span.enter();
         self.inner.rotate_on_request()
     }
 
@@ -426,6 +428,7 @@ impl Wal {
         if let Some(archive) = &self.inner.archive {
             archive.close();
         }
+        self.inner.commit.watchdog().stop();
         self.inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
         closed
     }
@@ -451,6 +454,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // INVARIANT: X1. Before the lock goes: the thread touches nothing afterwards. It does no I/O for this.
         self.commit.background().stop(&self.commit);
+        self.commit.watchdog().stop();
     }
 }
 
@@ -497,10 +501,12 @@ impl Inner {
             }
             (state.durable, state.seq_floor)
         };
+        let at_disk = self.commit.at_disk(DiskWork::Checkpoint);
         let updated = self.checkpoint.update(frontier, |content| {
             content.sealed_through = content.sealed_through.max(sealed_through.unwrap_or_default());
             change(content);
         });
+        drop(at_disk);
         updated.inspect_err(|error| {
             self.metrics.checkpoint_failures.increment(1);
             warn!(%error, "wal.checkpoint_failed");
@@ -530,6 +536,7 @@ impl Inner {
         self.metrics.live_bytes.set(logs.iter().map(|log| log.bytes).sum::<u64>() as f64);
         let seq = self.commit.lock().seq_floor.get().saturating_sub(1);
         self.metrics.last_seq.set(seq as f64);
+        self.metrics.spare_logs.set(self.retention.spare_count() as f64);
         self.watch_keepers();
     }
 }

@@ -9,6 +9,7 @@ use wal_format::{Epoch, Index, LogNumber};
 use crate::error::{Error, Result};
 use crate::follow::chain::{After, Chain};
 use crate::follow::cursor::{Cursor, Open};
+use crate::follow::registry::Registered;
 use crate::follow::{FollowFrom, is_gone};
 use crate::keepers::{KeeperKind, Pin};
 use crate::record::{Durability, Position};
@@ -33,13 +34,22 @@ pub struct Follower {
     watch: Watch,
     cursor: Cursor,
     hold: Option<Pin>,
+    place: Registered,
 }
 
 impl Follower {
     pub(crate) fn new(inner: Arc<Inner>, from: FollowFrom) -> Result<Self> {
         let cursor = Cursor::new(Arc::clone(&inner.storage), inner.wal_id, from);
-        let mut follower = Self { watch: Watch::new(inner, Index::default()), cursor, hold: None };
-        follower.persist(Self::begin)?;
+        let place = Registered::new(Arc::clone(&inner));
+        let mut follower = Self { watch: Watch::new(inner, Index::default()), cursor, hold: None, place };
+        if let Err(error) = follower.persist(Self::begin) {
+            if matches!(error, Error::Gap { .. }) {
+                follower.place.gap();
+            }
+            return Err(error);
+        }
+        follower.begins_at();
+        follower.place.tell();
         Ok(follower)
     }
 
@@ -67,14 +77,36 @@ impl Follower {
     /// # Durability
     /// What is handed out survives a power cut, and so does everything before it.
     pub fn try_next(&mut self) -> Result<Option<RecoveredRecord>> {
+        let next = self.try_next_uncounted();
+        if let Err(Error::Gap { .. }) = next {
+            self.place.gap();
+        }
+        next
+    }
+
+    fn try_next_uncounted(&mut self) -> Result<Option<RecoveredRecord>> {
         loop {
             if let Some(record) = self.cursor.read()? {
+                self.place.has_read(record.index);
                 return Ok(Some(record));
             }
             if !self.persist(Self::go_on)? {
+                if self.cursor.open.is_none() {
+                    self.begins_at();
+                }
+                self.place.tell();
                 return Ok(None);
             }
         }
+    }
+
+    /// Everything before the record that comes next is behind it: where it waits for one that is not there yet, everything is.
+    fn begins_at(&mut self) {
+        let behind = match &self.cursor.open {
+            Some(open) => Index::new(open.next_index().get().saturating_sub(1)),
+            None => self.watch.inner().commit.lock().durable.index,
+        };
+        self.place.has_read(behind);
     }
 
     /// The next record for who may not block: with any executor, and with none. Files are read in here, as far as they are not in the system's

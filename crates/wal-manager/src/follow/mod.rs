@@ -10,6 +10,7 @@ mod chain;
 mod cursor;
 mod directory;
 mod live;
+mod registry;
 mod seek;
 
 use std::io;
@@ -22,6 +23,7 @@ use crate::inspect;
 
 pub use directory::{DirectoryFollower, POLL_INTERVAL_DEFAULT};
 pub use live::{Follower, FollowerStream};
+pub(crate) use registry::Followers;
 
 /// Where a follower begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

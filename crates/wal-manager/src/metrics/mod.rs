@@ -6,6 +6,7 @@
 
 mod list;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
@@ -13,7 +14,10 @@ use metrics::{Counter, Gauge, Histogram};
 pub use list::*;
 pub use metrics::Unit;
 
+use wal_io::Operation;
+
 use crate::caps::{Cap, Limits};
+use crate::error::{Error, ErrorKind};
 use crate::keepers::KeeperKind;
 use crate::report::Reason;
 use crate::watchdog::DiskWork;
@@ -49,6 +53,8 @@ const KINDS_OF_DAMAGE: &[&str] = &["bytes", "order", "missing", "foreign", "unre
 /// The handles of one log.
 #[derive(Clone)]
 pub(crate) struct Metrics {
+    /// The value of [`LABEL`].
+    pub(crate) name: Arc<str>,
     pub(crate) appends: Counter,
     pub(crate) duplicates: Counter,
     pub(crate) append_bytes: Counter,
@@ -61,8 +67,8 @@ pub(crate) struct Metrics {
     pub(crate) group_records: Histogram,
     syncs: Counter,
     sync_seconds: Histogram,
-    pub(crate) write_failures: Counter,
-    pub(crate) sync_failures: Counter,
+    write_failures: Counter,
+    sync_failures: Counter,
     /// For each kind of work, in order.
     pub(crate) in_flight: [(Gauge, Counter); DiskWork::ALL.len()],
     pub(crate) last_seq: Gauge,
@@ -116,7 +122,7 @@ pub(crate) struct Metrics {
     /// For each kind of damage, in order.
     damage: [Counter; KINDS_OF_DAMAGE.len()],
     pub(crate) checkpoint_faults: Counter,
-    pub(crate) refused_recoveries: Counter,
+    refused_recoveries: Counter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -135,6 +141,7 @@ impl Metrics {
         let histogram = |metric| metrics::histogram!(metric, LABEL => name.to_owned());
         made.gauge(BUILD_INFO, &[("version", env!("CARGO_PKG_VERSION")), ("format", FORMAT)]).set(1.0);
         Self {
+            name: name.into(),
             appends: counter(APPENDS),
             duplicates: counter(DUPLICATES),
             append_bytes: counter(APPEND_BYTES),
@@ -230,6 +237,25 @@ impl Metrics {
     pub(crate) fn synced(&self, took: Duration) {
         self.syncs.increment(1);
         self.sync_seconds.record(took.as_secs_f64());
+    }
+
+    /// The log has stopped because of this.
+    pub(crate) fn failed(&self, cause: &Error) {
+        match cause {
+            Error::Io(error) => match error.operation() {
+                Operation::SyncData | Operation::SyncAll => self.sync_failures.increment(1),
+                _ => self.write_failures.increment(1),
+            },
+            // A panic somewhere in between; the gauge of poisoned logs and the event tell of it.
+            _ => {}
+        }
+    }
+
+    /// An open has ended in this.
+    pub(crate) fn refused_recovery(&self, error: &Error) {
+        let refused = matches!(error.kind(), ErrorKind::Damage | ErrorKind::NewerFormat)
+            || matches!(error, Error::ConfigMismatch { .. });
+        self.refused_recoveries.increment(u64::from(refused));
     }
 
     /// A recovery has found this.

@@ -111,7 +111,7 @@ impl Opening {
         let fault = self.loaded.fault.map(CheckpointFault::from);
         *report = self::report(&*self.storage, &self.options, &self.loaded.content, &self.plan, fault);
         count(&self.metrics, report);
-        refuse(&self.plan, report.clone())?;
+        refuse(&self.plan, report.clone()).inspect_err(|error| self.metrics.refused_recovery(error))?;
         Ok(self)
     }
 
@@ -137,19 +137,21 @@ impl Opening {
 
 impl Recovery {
     pub(crate) fn open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
-        match Self::try_open(Arc::clone(&storage), options) {
+        let metrics = Metrics::new(&options.name);
+        match Self::try_open(Arc::clone(&storage), options, &metrics) {
             // What the first try has begun, the second takes for what it is: a recovery that died.
-            Err(error) if reserve::give_up(&*storage, &error) => Self::try_open(storage, options),
+            Err(error) if reserve::give_up(&*storage, &error) => Self::try_open(storage, options, &metrics),
             opened => opened,
         }
         .map_err(full_at_open)
+        .inspect_err(|error| metrics.refused_recovery(error))
     }
 
-    fn try_open(storage: Arc<dyn Storage>, options: &Options) -> Result<Self> {
+    fn try_open(storage: Arc<dyn Storage>, options: &Options, metrics: &Metrics) -> Result<Self> {
         let span = info_span!("wal.recover", path = %storage.path().display(), mode = ?options.mode);
         let _entered = span.enter();
         let start = options.clock.monotonic();
-        let metrics = Metrics::new(&options.name);
+        let metrics = metrics.clone();
         let lock = take_lock(&*storage)?;
         let listing = list(&*storage)?;
         let loaded = checkpoint::load(&*storage)?;
@@ -225,6 +227,7 @@ impl Recovery {
                 &opening.loaded,
                 &opening.plan,
                 &self.replayed,
+                &opening.metrics,
             )),
         };
         let (flushed, replayed) = (Some(self.flushed.clone()), Some(Arc::clone(&self.replayed)));
@@ -373,7 +376,11 @@ fn refuse(plan: &Plan, report: RecoveryReport) -> Result<()> {
 }
 
 /// Counts and logs what was found, also when the open is refused.
-fn count(metrics: &Metrics, report: &RecoveryReport) {
+pub(crate) fn count(metrics: &Metrics, report: &RecoveryReport) {
+    if let Some(fault) = &report.checkpoint_fault {
+        metrics.checkpoint_faults.increment(1);
+        warn!(fault, "wal.checkpoint_fault");
+    }
     for finding in &report.findings {
         metrics.damaged(&finding.reason);
         warn!(log = finding.log.get(), offset = finding.offset, reason = %finding.reason, "wal.damage");

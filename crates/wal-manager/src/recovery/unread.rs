@@ -10,9 +10,10 @@ use wal_io::Storage;
 
 use crate::checkpoint::Loaded;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
-use crate::recovery::{Plan, decide, list, report};
+use crate::recovery::{Plan, count, decide, list, report};
 use crate::report::Verdict;
 use crate::sync::{AtomicBool, Mutex};
 
@@ -52,6 +53,7 @@ pub(crate) struct Unread {
     options: Options,
     checkpoint: Checkpoint,
     meter: Meter,
+    metrics: Metrics,
     /// Bytes of the logs before each log.
     before: BTreeMap<LogNumber, u64>,
     /// How much the meter knows of.
@@ -66,6 +68,7 @@ impl Unread {
         loaded: &Loaded,
         plan: &Plan,
         replayed: &Replayed,
+        metrics: &Metrics,
     ) -> Self {
         // Only the first time is a recovery, of which somebody wants to know how much is done.
         let callback = options.on_progress.clone().filter(|_| !replayed.is_drained());
@@ -77,7 +80,8 @@ impl Unread {
         }
         meter.expect(total);
         let (options, checkpoint) = (options.clone(), loaded.content.clone());
-        Self { storage, options, checkpoint, meter, before, metered: 0, total }
+        let metrics = metrics.clone();
+        Self { storage, options, checkpoint, meter, metrics, before, metered: 0, total }
     }
 
     /// The reader has come to `offset` of `log`.
@@ -98,7 +102,9 @@ impl Unread {
 
     /// What the open would have said, had it read every byte; `otherwise` if it finds nothing wrong.
     pub(crate) fn verdict(&self, otherwise: Error) -> Error {
-        self.read_everything().map_or_else(|error| error, |found| found.unwrap_or(otherwise))
+        let verdict = self.read_everything().map_or_else(|error| error, |found| found.unwrap_or(otherwise));
+        self.metrics.refused_recovery(&verdict);
+        verdict
     }
 
     fn read_everything(&self) -> Result<Option<Error>> {
@@ -108,6 +114,7 @@ impl Unread {
             return Ok(plan.refusal);
         }
         let report = report(storage, &self.options, &self.checkpoint, &plan, None);
+        count(&self.metrics, &report);
         Ok((report.verdict == Verdict::Damaged).then(|| Error::Damaged(Arc::new(report))))
     }
 }
