@@ -129,14 +129,14 @@ impl Found {
 ///
 /// # Panics
 ///
-/// If there is none after a minute.
+/// If there is none after two minutes.
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited a minute for {what}");
+        assert!(Instant::now() < deadline, "waited two minutes for {what}");
         thread::sleep(Duration::from_millis(100));
     }
 }
