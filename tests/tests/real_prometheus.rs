@@ -141,16 +141,17 @@ impl Question<'_> {
     }
 }
 
-/// Asks until every question has an answer, but those that shall have none.
-fn until_answered(questions: &[Question<'_>], empty: &[(&str, &str)]) {
-    for (name, why) in empty {
-        assert!(
-            questions.iter().any(|question| question.name == *name),
-            "{name} is nowhere, but empty: {why}"
-        );
+/// Asks until every question has an answer, but those that shall have none, and those that may have one: these only have to be understood.
+fn until_answered(questions: &[Question<'_>], empty: &[(&str, &str)], chance: &[(&str, &str)]) {
+    for (name, why) in empty.iter().chain(chance) {
+        assert!(questions.iter().any(|question| question.name == *name), "{name} is nowhere: {why}");
     }
-    let is_empty = |question: &&Question<'_>| empty.iter().any(|(name, _)| question.name == *name);
-    let (nothing, mut left): (Vec<_>, Vec<_>) = questions.iter().partition(is_empty);
+    let is_in = |list: &[(&str, &str)], name: &str| list.iter().any(|(listed, _)| *listed == name);
+    let (nothing, others): (Vec<_>, Vec<_>) = questions.iter().partition(|it| is_in(empty, &it.name));
+    let (maybe, mut left): (Vec<_>, Vec<_>) = others.into_iter().partition(|it| is_in(chance, &it.name));
+    for question in maybe {
+        println!("{}: {} points", question.name, question.points());
+    }
     let mut asked = String::new();
     wait_for("an answer to every question", || {
         left.retain(|question| question.points() == 0);

@@ -110,8 +110,8 @@ impl Grid {
 
     fn panel(&mut self, panel: &Panel) -> Value {
         let place = match panel.view {
-            View::Alarm | View::Number | View::Name => self.place(4, 4),
-            View::Lines | View::Events | View::Heat => self.place(8, 8),
+            View::Alarm | View::Name => self.place(4, 4),
+            View::Lines | View::Events | View::Heat | View::Number => self.place(8, 8),
         };
         let (unit, description, targets) = match panel.shows {
             Shows::Query(unit, legend, description, query) => (
@@ -227,8 +227,11 @@ fn queries(metric: &Metric, view: View) -> Vec<Target> {
         _ if *name == BUILD_INFO => {
             vec![Target::new(format!("{name}{{{CHOSEN}}}"), "{{version}}, format {{format}}".to_owned())]
         }
-        // A moment is shown as how long ago it was; 0 is none.
-        _ if name.ends_with("_since_seconds") => one(format!("time() - ({name}{{{CHOSEN}}} > 0)")),
+        // A moment is shown as how long ago it was when it was scraped; 0 is none.
+        _ if name.ends_with("_since_seconds") => {
+            let series = format!("{name}{{{CHOSEN}}}");
+            one(format!("timestamp({series}) - ({series} > 0)"))
+        }
         (MetricKind::Gauge | MetricKind::Counter, _) => one(format!("{name}{{{CHOSEN}}}")),
     }
 }
