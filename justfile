@@ -77,6 +77,10 @@ bench:
 report *ARGS:
     cargo run --release -p wal-benches --bin whole -- {{ARGS}}
 
+# What the metrics cost: the same appends with no recorder, one that does nothing, and one that counts.
+series:
+    cargo run --release -p wal-benches --bin series
+
 # Other crates under the same workloads; with an installed librocksdb, RocksDB too: `just peers --only lone`.
 peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}

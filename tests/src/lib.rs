@@ -4,6 +4,7 @@
 pub mod allocations;
 pub mod clock;
 pub mod explore;
+pub mod exporter;
 pub mod faulty;
 pub mod fuzz;
 pub mod golden;

@@ -579,7 +579,13 @@ impl Commit {
         self.show(undurable);
     }
 
-    /// Sets the gauges of what is not durable, unless a later look has set them.
+    /// Sets the gauges of what is not durable, as it is now.
+    pub(crate) fn show_undurable(&self) {
+        let undurable = self.lock().undurable();
+        self.show(undurable);
+    }
+
+    /// The same as it was at a look, unless a later look has set them.
     fn show(&self, undurable: Undurable) {
         if self.gauges.load(Ordering::Relaxed) < undurable.look {
             self.gauges.store(undurable.look, Ordering::Relaxed);

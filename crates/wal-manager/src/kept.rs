@@ -166,9 +166,7 @@ impl Inner {
             }
         }
     }
-}
 
-impl Inner {
     /// Tells the gauges of the holds, and how much of their budgets they and the pins use.
     fn show_holds(&self, logs: &[LogInfo], content: &Checkpoint, pins: &[Pinned]) {
         let lost = content.holds.values().filter(|hold| hold.lost).count();

@@ -54,8 +54,9 @@
 //! CHECKPOINT's next update. And a whole directory put back in an older state.
 //!
 //! # Watching it
-//! [`metrics`] has every metric's name; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc` and events for torn tails, damage and
-//! failures. Install recorder and subscriber before you open the log.
+//! [`metrics`] has every metric; `tracing` gets spans `wal.recover`, `wal.rotate`, `wal.gc`, `wal.resume`, `wal.copy` and events for torn tails,
+//! damage, failures and stalls, and at level trace for each append and sync. Install recorder and subscriber before you open the log.
+//! [`Options::on_stall`] tells of a disk that hangs, while it does.
 #![forbid(unsafe_code)]
 
 // First: what follows uses its macro.

@@ -33,16 +33,18 @@ impl Inner {
         let Some(halted) = self.commit.halt()? else { return Ok(self.commit.lock().durable) };
         let at_disk = self.commit.at_disk(DiskWork::Resume);
         let resumed = self.resume_halted(&mut next);
-        drop(at_disk);
         self.recount();
         drop(halted);
         self.commit.wake_awaiting();
+        drop(at_disk);
         match &resumed {
             Ok(position) => {
                 self.metrics.resumes.increment(1);
                 let took = self.clock.monotonic().saturating_sub(begin);
                 self.metrics.resume_seconds.record(took.as_secs_f64());
                 self.metrics.poisoned.set(0.0);
+                self.metrics.next_log_ready.set(0.0);
+                self.metrics.durable_index.set(self.commit.lock().durable.index.get() as f64);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
                 self.disk_has_space();
                 // The space of a log that was made ahead is given back; what cannot be removed is tried again.
@@ -134,7 +136,6 @@ impl Inner {
         // What was prepared lies below the new log, so it is jumped.
         let made = next.prepared.take().into_iter().chain(next.ready.take());
         next.abandoned.extend(made.map(|made| names::log_name(made.log)));
-        self.metrics.next_log_ready.set(0.0);
         // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out.
         self.retention.unlink_later(std::mem::take(&mut next.abandoned));
         Ok(durable)

@@ -383,6 +383,7 @@ impl Inner {
             }
         }
         self.retention.unlink_spares(&*self.storage);
+        self.metrics.spare_logs.set(0.0);
         // What a full disk has stopped has one more chance; otherwise the close says so.
         let _ = self.go_on_if_stopped();
         let _rotation = self.rotation.lock();

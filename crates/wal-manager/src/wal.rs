@@ -539,6 +539,7 @@ impl Inner {
         let seq = self.commit.lock().seq_floor.get().saturating_sub(1);
         self.metrics.last_seq.set(seq as f64);
         self.metrics.spare_logs.set(self.retention.spare_count() as f64);
+        self.commit.show_undurable();
         self.watch_keepers();
     }
 }

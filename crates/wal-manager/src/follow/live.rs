@@ -48,8 +48,7 @@ impl Follower {
             }
             return Err(error);
         }
-        follower.begins_at();
-        follower.place.tell();
+        follower.stands();
         Ok(follower)
     }
 
@@ -91,22 +90,20 @@ impl Follower {
                 return Ok(Some(record));
             }
             if !self.persist(Self::go_on)? {
-                if self.cursor.open.is_none() {
-                    self.begins_at();
-                }
-                self.place.tell();
+                self.stands();
                 return Ok(None);
             }
         }
     }
 
     /// Everything before the record that comes next is behind it: where it waits for one that is not there yet, everything is.
-    fn begins_at(&mut self) {
+    fn stands(&mut self) {
         let behind = match &self.cursor.open {
             Some(open) => Index::new(open.next_index().get().saturating_sub(1)),
             None => self.watch.inner().commit.lock().durable.index,
         };
         self.place.has_read(behind);
+        self.place.tell();
     }
 
     /// The next record for who may not block: with any executor, and with none. Files are read in here, as far as they are not in the system's

@@ -43,10 +43,10 @@ impl Registered {
         registered
     }
 
-    /// A record was handed out.
+    /// Everything up to there was handed out, or is not wanted.
     pub(super) fn has_read(&mut self, index: Index) {
+        self.untold += u32::from(self.read != index);
         self.read = index;
-        self.untold += 1;
         if self.untold >= TELL_RECORDS {
             self.tell();
         }
