@@ -90,8 +90,14 @@ peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}
 
 # Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed. Those of tests/golden/v1 never change.
+
+# Write the golden files of the format, of the order of operations and of the dashboard again, after a deliberate change; the diff is what is reviewed.
 golden:
-    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces
+    REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces --test monitoring
+
+# docs/monitoring on a real Prometheus, which scrapes the drill: needs Debian's prometheus and prometheus-node-exporter.
+monitoring:
+    cargo test -p wal-tests --test monitoring --test real_prometheus -- --include-ignored
 
 # Write the lists of the public API again, after a deliberate change; the diff is what is reviewed.
 api:

@@ -137,6 +137,7 @@ fn o1_a_recovery_counts_what_it_read_and_cut() {
     let mut totals = Totals::default();
     totals.update(&snapshotter);
     totals.assert(names::RECOVERED_RECORDS, 5.0);
+    totals.assert(names::DURABLE_INDEX, 5.0);
     totals.assert(names::TORN_TAILS, 1.0);
     totals.assert("wal_damage_total bytes", 0.0);
     assert!((1.0..=60.0).contains(&totals.0[names::RECOVERY_CUT_BYTES]), "{:?}", totals.0);

@@ -213,6 +213,8 @@ impl Wal {
             durability: options.durability,
             lock: Mutex::new(Some(lock)),
         };
+        // Until the first group, what recovery has found is what is durable.
+        inner.metrics.durable_index.set(inner.commit.lock().durable.index.get() as f64);
         inner.update_gauges();
         let inner = Arc::new(inner);
         // The window's logs are kept before anything is let go.

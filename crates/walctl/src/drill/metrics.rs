@@ -1,9 +1,10 @@
 //! `drill --metrics`: the children's numbers, added up in the parent, which outlives them all.
 //!
 //! The child records into atomics and tells the parent now and then what they have gained. What it gained in the last
-//! moment before a kill is never told: a counter may fall short by that much, never go back.
+//! moment before a kill is never told: a counter may fall short by that much, never go back. A metric that stands at zero is told
+//! too, once, so that it is there to be looked at before anything happens to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -67,6 +68,8 @@ struct Inner {
     registry: Registry<Key, AtomicStorage>,
     /// Descriptions that were not told yet.
     help: Mutex<Vec<Sample>>,
+    /// The counters and histograms that were told already.
+    told: Mutex<HashSet<Key>>,
     /// What the gauges stood at when they were last told, as bits.
     gauges: Mutex<HashMap<Key, u64>>,
 }
@@ -84,6 +87,7 @@ impl Collector {
         Self(Arc::new(Inner {
             registry: Registry::atomic(),
             help: Mutex::default(),
+            told: Mutex::default(),
             gauges: Mutex::default(),
         }))
     }
@@ -91,25 +95,26 @@ impl Collector {
     /// What is new since the last call.
     pub(crate) fn news(&self) -> Vec<Sample> {
         let mut news = std::mem::take(&mut *self.0.help.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.registry.visit_counters(|key, counter| {
             let gained = counter.swap(0, Ordering::Relaxed);
-            if gained > 0 {
+            if told.insert(key.clone()) || gained > 0 {
                 news.push(Sample::Counter(Series::of(key), gained));
             }
         });
-        let mut told = self.0.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gauges = self.0.gauges.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.registry.visit_gauges(|key, gauge| {
             let bits = gauge.load(Ordering::Relaxed);
             let value = f64::from_bits(bits);
-            if value.is_finite() && told.insert(key.clone(), bits) != Some(bits) {
+            if value.is_finite() && gauges.insert(key.clone(), bits) != Some(bits) {
                 news.push(Sample::Gauge(Series::of(key), value));
             }
         });
-        drop(told);
+        drop(gauges);
         self.0.registry.visit_histograms(|key, histogram| {
             let mut values = Vec::new();
             histogram.clear_with(|some| values.extend(some.iter().filter(|value| value.is_finite())));
-            if !values.is_empty() {
+            if told.insert(key.clone()) || !values.is_empty() {
                 news.push(Sample::Histogram(Series::of(key), values));
             }
         });
@@ -157,13 +162,8 @@ pub(crate) fn serve(address: SocketAddr) -> Result<(), Failure> {
 
 fn builder() -> Result<PrometheusBuilder, BuildError> {
     // Without buckets a histogram would be shown as quantiles, which cannot be added up.
-    let buckets: [(&str, &[f64]); 3] = [
-        (names::SYNC_SECONDS, &names::SECONDS_BUCKETS),
-        (names::RECOVERY_SECONDS, &names::SECONDS_BUCKETS),
-        (names::GROUP_RECORDS, &names::RECORDS_BUCKETS),
-    ];
-    buckets.into_iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
-        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    names::BUCKETS.iter().try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)
     })
 }
 
@@ -209,6 +209,8 @@ mod tests {
             metrics::describe_counter!(names::APPENDS, "Records accepted.");
             let counter = metrics::counter!(names::APPENDS, names::LABEL => "default");
             let histogram = metrics::histogram!(names::SYNC_SECONDS, names::LABEL => "default");
+            let _damage = metrics::counter!(names::DAMAGE, names::LABEL => "default");
+            let _recoveries = metrics::histogram!(names::RECOVERY_SECONDS, names::LABEL => "default");
             metrics::gauge!(names::LOGS, names::LABEL => "default").set(logs);
             counter.increment(appends);
             histogram.record(0.003);
@@ -239,6 +241,8 @@ mod tests {
             "wal_sync_duration_seconds_bucket{wal=\"default\",le=\"0.002\"} 0",
             "wal_sync_duration_seconds_bucket{wal=\"default\",le=\"0.005\"} 2",
             "wal_sync_duration_seconds_count{wal=\"default\"} 2",
+            "wal_damage_total{wal=\"default\"} 0",
+            "wal_recovery_duration_seconds_count{wal=\"default\"} 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in:\n{text}");
         }

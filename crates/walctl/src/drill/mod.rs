@@ -34,7 +34,8 @@ pub(crate) use parent::run;
 /// flushes, deletes logs or closes. Each time it recovers and goes on with what was not acknowledged. Most items are put, some
 /// overwritten or deleted too, single and in batches, by several threads. If the input ends before all kills have happened, it
 /// is written once more, with other values. At the end of each round, after the last kill and at the end, every key is
-/// compared with the input. Exit code 1 if an acknowledged write is lost, or something is there that nobody wrote.
+/// compared with the input. Exit code 1 if an acknowledged write is lost, or something is there that nobody wrote. Ctrl-C kills the
+/// child a last time, and everything is checked and reported as at any other end.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What is written: every regular file of a directory tree (path and contents), or every line of a file
@@ -51,7 +52,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 20)]
     kills: u64,
 
-    /// Where metrics are served as Prometheus text, the children's numbers added up; for example 127.0.0.1:9100
+    /// Begin again after so many kills, and go on until Ctrl-C: to look at --metrics, or to leave it running
+    #[arg(long)]
+    forever: bool,
+
+    /// Where metrics are served as Prometheus text, the children's numbers added up; for example 127.0.0.1:9184
     #[arg(long, value_name = "ADDR")]
     metrics: Option<SocketAddr>,
 

@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -26,7 +27,12 @@ use crate::exit::{Exit, Failure};
 use crate::out::{self, Out};
 use crate::progress;
 
+/// Set by Ctrl-C.
+static STOP: AtomicBool = AtomicBool::new(false);
+
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
+    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
+        .map_err(|error| Failure::io("waiting for Ctrl-C", io::Error::other(error)))?;
     let clock = SystemClock::default();
     let seed = match args.seed {
         Some(seed) => seed,
@@ -76,6 +82,8 @@ struct Drill<'a> {
     input: Input,
     ledger: Ledger,
     clock: SystemClock,
+    /// Kills after which the drill ends, or begins again.
+    kills: u64,
     tables_max: usize,
     /// Whether the engine was killed and not opened since.
     killed: bool,
@@ -116,6 +124,7 @@ impl<'a> Drill<'a> {
             input,
             ledger: Ledger::new(survey.items),
             clock: SystemClock::default(),
+            kills: args.kills,
             tables_max: child::tables_max(survey.bytes, args.memtable_bytes),
             killed: false,
             started: Duration::ZERO,
@@ -135,26 +144,30 @@ impl<'a> Drill<'a> {
 
     fn run(&mut self) -> Result<(), Failure> {
         loop {
-            let kills_left = self.args.kills.saturating_sub(self.report.kills);
+            let kills_left = self.kills.saturating_sub(self.report.kills);
             let moment = (kills_left > 0).then(|| self.moment(kills_left));
             let end = self.child(moment)?;
+            let stopped = STOP.load(Ordering::Relaxed);
             let round_complete = self.ledger.left() == 0;
-            let last_kill = end == End::Killed && self.report.kills == self.args.kills;
+            let last_kill = end == End::Killed && self.report.kills == self.kills;
             if end == End::Finished && !round_complete {
                 let left = self.ledger.left();
                 return Err(Failure::Refused(format!("a child ended well, but left {left} items unwritten")));
             }
-            if last_kill || round_complete {
+            if last_kill || round_complete || stopped {
                 let passed = self.check()?;
-                if !passed {
+                if !passed || stopped {
                     return Ok(());
                 }
             }
             if end == End::Finished && kills_left == 0 {
-                return Ok(());
+                if !self.args.forever {
+                    return Ok(());
+                }
+                self.kills = self.kills.saturating_add(self.args.kills);
             }
             // After the last kill, one more child opens, finishes the round, and closes in peace.
-            if round_complete && self.report.kills < self.args.kills {
+            if round_complete && (end == End::Finished || self.report.kills < self.kills) {
                 self.ledger.next_round();
             }
         }
@@ -221,6 +234,8 @@ impl<'a> Drill<'a> {
             ("--tables-max", self.tables_max as u64),
         ];
         command.args(numbers.iter().flat_map(|(name, value)| [(*name).to_owned(), value.to_string()]));
+        // In a group of its own: Ctrl-C reaches this process alone, which kills the child when it has to.
+        command.process_group(0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(starting)?;
         let mut done = serde_json::to_vec(&self.ledger.done()).map_err(|error| starting(error.into()))?;
         done.push(b'\n');
@@ -232,7 +247,7 @@ impl<'a> Drill<'a> {
         }
     }
 
-    /// Listens until the child closes its output, or its moment has come: `true`.
+    /// Listens until the child closes its output, or its moment or Ctrl-C has come: `true`.
     fn listen(
         &mut self,
         child: &mut Child,
@@ -245,7 +260,7 @@ impl<'a> Drill<'a> {
         let mut measure_at = self.after(MEASURE_EVERY);
         loop {
             let now = self.clock.monotonic();
-            let kill = deadline.is_some_and(|deadline| now >= deadline);
+            let kill = deadline.is_some_and(|deadline| now >= deadline) || STOP.load(Ordering::Relaxed);
             if kill || now >= measure_at {
                 self.measure(child.id());
                 measure_at = self.after(MEASURE_EVERY);
@@ -332,7 +347,7 @@ impl<'a> Drill<'a> {
             self.bar.set_message(format!(
                 "kill {}/{}, round {}",
                 self.report.kills,
-                self.args.kills,
+                self.kills,
                 self.ledger.round()
             ));
             return Ok(End::Killed);
