@@ -384,10 +384,11 @@ fn copied(dir: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// On real files, with a writer at full speed, from this process and from the side.
+/// On real files, with a writer at full speed, from this process and from the side; `COPIES` of them.
 #[test]
 fn w5_copies_of_real_files_under_load() {
     within("copies of real files", || {
+        let copies = std::env::var("COPIES").map_or(12, |number| number.parse().expect("COPIES is a number"));
         let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let dir = outer.path().join("wal");
         let wal = Arc::new(reopen(real(&dir)).0);
@@ -411,7 +412,7 @@ fn w5_copies_of_real_files_under_load() {
             })
         };
         let (mut reports, mut gaps) = (Vec::new(), 0);
-        while reports.len() < 12 {
+        while reports.len() < copies {
             let target = outer.path().join(format!("copy-{}", reports.len()));
             let outside = reports.len() % 2 == 1;
             let report = if outside { Wal::options(&dir).copy_to(&target) } else { wal.copy_to(&target) };
@@ -438,7 +439,7 @@ fn w5_copies_of_real_files_under_load() {
         let linked: usize =
             reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
         assert!(linked > 0, "hard links are there");
-        println!("{linked} linked logs, {gaps} gaps");
+        println!("{copies} copies, {linked} linked logs, {gaps} gaps");
         let again = wal.copy_to(&reports[0].path).unwrap_err();
         assert!(matches!(again, Error::TargetNotEmpty { .. }), "{again}");
         wal.close().unwrap();
@@ -487,4 +488,37 @@ fn w5_r6_a_file_with_a_second_name_is_never_used_again() {
         );
     }
     assert_eq!(copied(&report.path), (1..201).collect::<Vec<_>>());
+}
+
+/// Several copies to one target at once, of two writers: one of them makes it, and the others are told and leave it as it is.
+#[test]
+fn w5_of_copies_to_one_target_at_once_one_makes_it() {
+    let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let wals: Vec<Wal> =
+        (0..2).map(|number| reopen(real(&outer.path().join(format!("wal-{number}")))).0).collect();
+    for wal in &wals {
+        for number in 1..=3 {
+            wal.append(record(&payload(number, 100))).unwrap();
+        }
+    }
+    for round in 0..20 {
+        let target = outer.path().join(format!("copy-{round}"));
+        let made: Vec<CopyReport> = thread::scope(|scope| {
+            let copy = |wal| {
+                let target = &target;
+                scope.spawn(move || Wal::copy_to(wal, target))
+            };
+            let copies: Vec<_> = wals.iter().chain(&wals).map(copy).collect();
+            let told = copies.into_iter().filter_map(|copy| match copy.join().unwrap() {
+                Ok(report) => Some(report),
+                Err(Error::Locked { .. } | Error::TargetNotEmpty { .. }) => None,
+                Err(error) => panic!("round {round}: {error}"),
+            });
+            told.collect()
+        });
+        assert_eq!(made.len(), 1, "round {round}: {made:?}");
+        assert_eq!(copied(&target), [1, 2, 3]);
+        assert_eq!(Wal::options(&target).inspect().unwrap().report().next_index, made[0].next_index);
+        assert!(!outer.path().join(format!("copy-{round}.making")).exists());
+    }
 }
