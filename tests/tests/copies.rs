@@ -384,66 +384,70 @@ fn copied(dir: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// On real files, with a writer at full speed, from this process and from the side; `COPIES` of them.
+/// On real files, with a writer at full speed, from this process and from the side; `COPIES` asks for more of them, and takes the time that it takes.
 #[test]
 fn w5_copies_of_real_files_under_load() {
-    within("copies of real files", || {
-        let copies = std::env::var("COPIES").map_or(12, |number| number.parse().expect("COPIES is a number"));
-        let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let dir = outer.path().join("wal");
-        let wal = Arc::new(reopen(real(&dir)).0);
-        let stop = Arc::new(AtomicBool::new(false));
-        let writer = {
-            let (wal, stop) = (Arc::clone(&wal), Arc::clone(&stop));
-            thread::spawn(move || {
-                let mut number = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    number += 1;
-                    let level = wal_manager::Durability::Written;
-                    let last = wal.append_with(record(&payload(number, 2000)), level).unwrap().seqs.last();
-                    if number % 100 == 0 {
-                        wal.rotate().unwrap();
-                    }
-                    if number % 300 == 0 {
-                        wal.sync().unwrap();
-                        wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
-                    }
+    match std::env::var("COPIES") {
+        Ok(copies) => copy_real_files_under_load(copies.parse().expect("COPIES is a number")),
+        Err(_) => within("copies of real files", || copy_real_files_under_load(12)),
+    }
+}
+
+fn copy_real_files_under_load(copies: usize) {
+    let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = outer.path().join("wal");
+    let wal = Arc::new(reopen(real(&dir)).0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (wal, stop) = (Arc::clone(&wal), Arc::clone(&stop));
+        thread::spawn(move || {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                let level = wal_manager::Durability::Written;
+                let last = wal.append_with(record(&payload(number, 2000)), level).unwrap().seqs.last();
+                if number % 100 == 0 {
+                    wal.rotate().unwrap();
                 }
-            })
-        };
-        let (mut reports, mut gaps) = (Vec::new(), 0);
-        while reports.len() < copies {
-            let target = outer.path().join(format!("copy-{}", reports.len()));
-            let outside = reports.len() % 2 == 1;
-            let report = if outside { Wal::options(&dir).copy_to(&target) } else { wal.copy_to(&target) };
-            match report {
-                Ok(report) => {
-                    assert_eq!(report.path, target);
-                    reports.push(report);
+                if number % 300 == 0 {
+                    wal.sync().unwrap();
+                    wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
                 }
-                // The writer is faster.
-                Err(Error::Gap { .. } | Error::Restless { .. }) if outside && gaps < 1000 => {
-                    assert!(!target.exists());
-                    gaps += 1;
-                }
-                Err(error) => panic!("{error}"),
             }
+        })
+    };
+    let (mut reports, mut gaps) = (Vec::new(), 0);
+    while reports.len() < copies {
+        let target = outer.path().join(format!("copy-{}", reports.len()));
+        let outside = reports.len() % 2 == 1;
+        let report = if outside { Wal::options(&dir).copy_to(&target) } else { wal.copy_to(&target) };
+        match report {
+            Ok(report) => {
+                assert_eq!(report.path, target);
+                reports.push(report);
+            }
+            // The writer is faster.
+            Err(Error::Gap { .. } | Error::Restless { .. }) if outside && gaps < 1000 => {
+                assert!(!target.exists());
+                gaps += 1;
+            }
+            Err(error) => panic!("{error}"),
         }
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
-        for report in &reports {
-            let found = copied(&report.path);
-            assert_eq!(found, (report.first_index.get()..report.next_index.get()).collect::<Vec<_>>());
-            assert!(!outer.path().join("copy-0.making").exists());
-        }
-        let linked: usize =
-            reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
-        assert!(linked > 0, "hard links are there");
-        println!("{copies} copies, {linked} linked logs, {gaps} gaps");
-        let again = wal.copy_to(&reports[0].path).unwrap_err();
-        assert!(matches!(again, Error::TargetNotEmpty { .. }), "{again}");
-        wal.close().unwrap();
-    });
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    for report in &reports {
+        let found = copied(&report.path);
+        assert_eq!(found, (report.first_index.get()..report.next_index.get()).collect::<Vec<_>>());
+        assert!(!outer.path().join("copy-0.making").exists());
+    }
+    let linked: usize =
+        reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
+    assert!(linked > 0, "hard links are there");
+    println!("{copies} copies, {linked} linked logs, {gaps} gaps");
+    let again = wal.copy_to(&reports[0].path).unwrap_err();
+    assert!(matches!(again, Error::TargetNotEmpty { .. }), "{again}");
+    wal.close().unwrap();
 }
 
 /// The source wipes and uses files again, but never one that a copy has, too.
