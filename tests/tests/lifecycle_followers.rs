@@ -649,6 +649,8 @@ fn w4_rd2_a_follower_in_a_log_that_was_given_up_is_not_led_into_another_history(
                 wal.rotate().unwrap();
             }
         }
+        // It is the last of its group, so that nothing proves it; but it brings the header of the third log.
+        append(&wal, 7);
         let mut follower = outside(&disk);
         assert_eq!(drain(|| follower.try_next()), [1, 2, 3, 4, 5, 6]);
         assert!(follower.try_next().unwrap().is_none(), "it waits in the third log");
@@ -676,7 +678,7 @@ fn w4_rd2_a_follower_in_a_log_that_was_given_up_is_not_led_into_another_history(
         }
         wal.close().unwrap();
         if damaged.is_none() {
-            assert_eq!(drain(|| follower.try_next()), [7, 8, 9, 10, 11, 12], "{what}");
+            assert_eq!(drain(|| follower.try_next()), (7..=13).collect::<Vec<_>>(), "{what}");
             continue;
         }
         for _ in 0..3 {

@@ -24,8 +24,8 @@ pub(super) fn dropped_family() {
             model.history().marked(0, dropped);
         }),
         world.spawn(|session| drop(session.rotate().expect("nothing fails"))),
-        world.spawn(|session| drop(session.append(odd(10), Synced).expect("nothing fails"))),
-        world.spawn(|session| drop(session.append(odd(20), Buffered).expect("nothing fails"))),
+        world.spawn(|session| _ = session.append(odd(10), Synced).expect("nothing fails")),
+        world.spawn(|session| _ = session.append(odd(20), Buffered).expect("nothing fails")),
     ];
     world.end(threads);
 }
@@ -52,7 +52,7 @@ pub(super) fn capped() {
         rotator(10),
         rotator(20),
         world.spawn(|session| mark_newest(session, 0)),
-        world.spawn(|session| drop(session.append(odd(30), Buffered).expect("nothing fails"))),
+        world.spawn(|session| _ = session.append(odd(30), Buffered).expect("nothing fails")),
     ];
     join(threads);
     for number in 40.. {
