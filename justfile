@@ -89,9 +89,8 @@ bench-report DIR:
 peers *ARGS:
     cd benches/peers && cargo run --release $(ldconfig -p | grep -q 'librocksdb.so ' && echo --features rocksdb) -- {{ARGS}}
 
-# Write the golden files of the format and of the order of operations again, after a deliberate change; the diff is what is reviewed. Those of tests/golden/v1 never change.
-
-# Write the golden files of the format, of the order of operations and of the dashboard again, after a deliberate change; the diff is what is reviewed.
+# Write the golden files of the format, of the order of operations and of the dashboard again, after a deliberate change; the diff is what is
+# reviewed. Those of tests/golden/v1 never change.
 golden:
     REGENERATE=1 cargo test -p wal-tests --test format_golden --test op_traces --test monitoring
 

@@ -384,65 +384,70 @@ fn copied(dir: &Path) -> Vec<u64> {
         .collect()
 }
 
-/// On real files, with a writer at full speed, from this process and from the side.
+/// On real files, with a writer at full speed, from this process and from the side; `COPIES` asks for more of them, and takes the time that it takes.
 #[test]
 fn w5_copies_of_real_files_under_load() {
-    within("copies of real files", || {
-        let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let dir = outer.path().join("wal");
-        let wal = Arc::new(reopen(real(&dir)).0);
-        let stop = Arc::new(AtomicBool::new(false));
-        let writer = {
-            let (wal, stop) = (Arc::clone(&wal), Arc::clone(&stop));
-            thread::spawn(move || {
-                let mut number = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    number += 1;
-                    let level = wal_manager::Durability::Written;
-                    let last = wal.append_with(record(&payload(number, 2000)), level).unwrap().seqs.last();
-                    if number % 100 == 0 {
-                        wal.rotate().unwrap();
-                    }
-                    if number % 300 == 0 {
-                        wal.sync().unwrap();
-                        wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
-                    }
+    match std::env::var("COPIES") {
+        Ok(copies) => copy_real_files_under_load(copies.parse().expect("COPIES is a number")),
+        Err(_) => within("copies of real files", || copy_real_files_under_load(12)),
+    }
+}
+
+fn copy_real_files_under_load(copies: usize) {
+    let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = outer.path().join("wal");
+    let wal = Arc::new(reopen(real(&dir)).0);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (wal, stop) = (Arc::clone(&wal), Arc::clone(&stop));
+        thread::spawn(move || {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                let level = wal_manager::Durability::Written;
+                let last = wal.append_with(record(&payload(number, 2000)), level).unwrap().seqs.last();
+                if number % 100 == 0 {
+                    wal.rotate().unwrap();
                 }
-            })
-        };
-        let (mut reports, mut gaps) = (Vec::new(), 0);
-        while reports.len() < 12 {
-            let target = outer.path().join(format!("copy-{}", reports.len()));
-            let outside = reports.len() % 2 == 1;
-            let report = if outside { Wal::options(&dir).copy_to(&target) } else { wal.copy_to(&target) };
-            match report {
-                Ok(report) => {
-                    assert_eq!(report.path, target);
-                    reports.push(report);
+                if number % 300 == 0 {
+                    wal.sync().unwrap();
+                    wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
                 }
-                // The writer is faster.
-                Err(Error::Gap { .. } | Error::Restless { .. }) if outside && gaps < 1000 => {
-                    assert!(!target.exists());
-                    gaps += 1;
-                }
-                Err(error) => panic!("{error}"),
             }
+        })
+    };
+    let (mut reports, mut gaps) = (Vec::new(), 0);
+    while reports.len() < copies {
+        let target = outer.path().join(format!("copy-{}", reports.len()));
+        let outside = reports.len() % 2 == 1;
+        let report = if outside { Wal::options(&dir).copy_to(&target) } else { wal.copy_to(&target) };
+        match report {
+            Ok(report) => {
+                assert_eq!(report.path, target);
+                reports.push(report);
+            }
+            // The writer is faster.
+            Err(Error::Gap { .. } | Error::Restless { .. }) if outside && gaps < 1000 => {
+                assert!(!target.exists());
+                gaps += 1;
+            }
+            Err(error) => panic!("{error}"),
         }
-        stop.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
-        for report in &reports {
-            let found = copied(&report.path);
-            assert_eq!(found, (report.first_index.get()..report.next_index.get()).collect::<Vec<_>>());
-            assert!(!outer.path().join("copy-0.making").exists());
-        }
-        let linked: usize =
-            reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
-        assert!(linked > 0, "hard links are there");
-        println!("{linked} linked logs, {gaps} gaps");
-        let again = wal.copy_to(&reports[0].path).unwrap_err();
-        assert!(matches!(again, Error::TargetNotEmpty { .. }), "{again}");
-        wal.close().unwrap();
-    });
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    for report in &reports {
+        let found = copied(&report.path);
+        assert_eq!(found, (report.first_index.get()..report.next_index.get()).collect::<Vec<_>>());
+        assert!(!outer.path().join("copy-0.making").exists());
+    }
+    let linked: usize =
+        reports.iter().map(|report| report.logs.iter().filter(|log| log.linked).count()).sum();
+    assert!(linked > 0, "hard links are there");
+    println!("{copies} copies, {linked} linked logs, {gaps} gaps");
+    let again = wal.copy_to(&reports[0].path).unwrap_err();
+    assert!(matches!(again, Error::TargetNotEmpty { .. }), "{again}");
+    wal.close().unwrap();
 }
 
 /// The source wipes and uses files again, but never one that a copy has, too.
@@ -487,4 +492,37 @@ fn w5_r6_a_file_with_a_second_name_is_never_used_again() {
         );
     }
     assert_eq!(copied(&report.path), (1..201).collect::<Vec<_>>());
+}
+
+/// Several copies to one target at once, of two writers: one of them makes it, and the others are told and leave it as it is.
+#[test]
+fn w5_of_copies_to_one_target_at_once_one_makes_it() {
+    let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let wals: Vec<Wal> =
+        (0..2).map(|number| reopen(real(&outer.path().join(format!("wal-{number}")))).0).collect();
+    for wal in &wals {
+        for number in 1..=3 {
+            wal.append(record(&payload(number, 100))).unwrap();
+        }
+    }
+    for round in 0..20 {
+        let target = outer.path().join(format!("copy-{round}"));
+        let made: Vec<CopyReport> = thread::scope(|scope| {
+            let copy = |wal| {
+                let target = &target;
+                scope.spawn(move || Wal::copy_to(wal, target))
+            };
+            let copies: Vec<_> = wals.iter().chain(&wals).map(copy).collect();
+            let told = copies.into_iter().filter_map(|copy| match copy.join().unwrap() {
+                Ok(report) => Some(report),
+                Err(Error::Locked { .. } | Error::TargetNotEmpty { .. }) => None,
+                Err(error) => panic!("round {round}: {error}"),
+            });
+            told.collect()
+        });
+        assert_eq!(made.len(), 1, "round {round}: {made:?}");
+        assert_eq!(copied(&target), [1, 2, 3]);
+        assert_eq!(Wal::options(&target).inspect().unwrap().report().next_index, made[0].next_index);
+        assert!(!outer.path().join(format!("copy-{round}.making")).exists());
+    }
 }

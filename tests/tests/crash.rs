@@ -1,6 +1,9 @@
 //! Random lives of a log on the crashable disk: power cuts, deaths of the process and failed syncs at any operation, inside recovery
 //! too, against a model. One number replays a life; `CRASH_SEEDS=first..last` explores others.
 //!
+//! Followers, inside and outside, begin at any time and see every durable record once and in order; copies are made at any time, hold exactly what they
+//! name, and survive what comes.
+//!
 //! The model knows what was acknowledged and what a recovery has handed out, and is asked after each recovery (A, X, C). And L: a crash
 //! alone is never called damage.
 
@@ -8,7 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use wal_io::sim::{Fault, SimOptions, SimStorage};
-use wal_manager::{Durability, Error, ErrorKind, FamilyId, Record, RecordKind, SeqNum, Wal, WalId};
+use wal_manager::{
+    DirectoryFollower, Durability, Error, ErrorKind, FamilyId, FollowFrom, Follower, Index, Options, Record,
+    RecordKind, RecoveryMode, SeqNum, Verdict, Wal, WalId,
+};
 use wal_tests::history::{Draft, End, FAMILIES, History};
 use wal_tests::rng::Rng;
 
@@ -21,6 +27,29 @@ struct Total {
     resumed: u64,
     held: u64,
     lost: u64,
+    followed: u64,
+    gaps: u64,
+    copied: u64,
+    copies_kept: u64,
+}
+
+/// Somebody who follows the log.
+struct Tail {
+    follower: Tailing,
+    /// The index that comes next, if that is known.
+    next: Option<u64>,
+}
+
+enum Tailing {
+    Live(Follower),
+    Outside(DirectoryFollower),
+}
+
+/// A copy that was made: its directory, the first record in it and the one that would come next.
+struct Copied {
+    name: String,
+    first: u64,
+    next: u64,
 }
 
 /// The holds of a life. The first has no budget.
@@ -38,9 +67,18 @@ struct Life {
     holds: BTreeMap<&'static str, BTreeSet<Option<u64>>>,
     /// Up to where somebody tried to drop each family: its mark may be gone.
     dropped: [u64; FAMILIES],
+    /// The power may go, or an operation fail.
+    faulty: bool,
+    tails: Vec<Tail>,
+    copies: Vec<Copied>,
 }
 
 impl Life {
+    fn options(&self) -> Options {
+        let options = Wal::options_on(Arc::new(self.disk.clone())).wal_id(WalId::from_bytes([7; 16]));
+        options.idle_promise(None).log_bytes(64 << 10)
+    }
+
     fn say(&mut self, what: impl Into<String>) {
         self.trace.push(what.into());
     }
@@ -75,10 +113,7 @@ impl Life {
                 self.disk.crash_after(operations);
                 self.say(format!("recovery that may use {operations} operations"));
             }
-            let options = Wal::options_on(Arc::new(self.disk.clone()))
-                .wal_id(WalId::from_bytes([7; 16]))
-                .idle_promise(None);
-            match options.log_bytes(64 << 10).recover() {
+            match self.options().recover() {
                 Ok(recovery) => {
                     let records: Result<Vec<_>, _> = recovery.records().collect();
                     let Ok(records) = records else {
@@ -100,6 +135,7 @@ impl Life {
                     match recovery.finish() {
                         Ok((wal, _)) => {
                             self.check_holds(&wal);
+                            self.check_copies();
                             return wal;
                         }
                         // What was closed cleanly is committed only now.
@@ -189,6 +225,127 @@ impl Life {
         }
     }
 
+    /// Somebody begins to follow, anywhere up to a little behind the end.
+    fn follow(&mut self, wal: &Wal) {
+        let from = self.rng.below(self.history.last() + 3);
+        let next = (from > 0).then_some(from);
+        let place = next.map_or(FollowFrom::Oldest, |index| FollowFrom::Index(Index::new(index)));
+        let outside = self.rng.one_in(2);
+        self.say(format!("follow from {place:?}, outside: {outside}"));
+        let opened = match outside {
+            true => self.options().follow(place).map(Tailing::Outside),
+            false => wal.follow(place).map(Tailing::Live),
+        };
+        match opened {
+            Ok(follower) => self.tails.push(Tail { follower, next }),
+            Err(error) => drop(self.goes_on(&error, next)),
+        }
+    }
+
+    /// W1, W4: each follower sees what is durable, every record once and in order, or one gap.
+    fn look(&mut self, wal: &Wal) {
+        for mut tail in std::mem::take(&mut self.tails) {
+            let goes_on = loop {
+                let (seen, live) = match &mut tail.follower {
+                    Tailing::Live(follower) => (follower.try_next(), true),
+                    Tailing::Outside(follower) => (follower.try_next(), false),
+                };
+                let durable = wal.durable().index.get();
+                match seen {
+                    Ok(Some(record)) => {
+                        let index = record.index.get();
+                        assert!(
+                            tail.next.is_none_or(|next| next == index),
+                            "W1: {index}, not {:?}",
+                            tail.next
+                        );
+                        assert!(index <= durable && record.proven, "W1: record {index} is not durable");
+                        self.history.exposed(&record);
+                        self.total.followed += 1;
+                        tail.next = Some(index + 1);
+                    }
+                    Ok(None) => {
+                        let all = tail.next.is_none_or(|next| next > durable);
+                        assert!(all || !live, "W1: it waits for {:?}, {durable} is durable", tail.next);
+                        break true;
+                    }
+                    Err(error) => break self.goes_on(&error, tail.next),
+                }
+            };
+            if goes_on {
+                self.tails.push(tail);
+            }
+        }
+    }
+
+    /// What a follower may be told, and whether it may be asked again.
+    fn goes_on(&mut self, error: &Error, next: Option<u64>) -> bool {
+        self.say(format!("a follower that wants {next:?} -> {error}"));
+        if self.disk.is_frozen() {
+            return false;
+        }
+        match error.kind() {
+            ErrorKind::Poisoned => true,
+            ErrorKind::Gap => {
+                let inspection = self.options().inspect().unwrap();
+                let oldest = inspection.records().next().map(|record| record.unwrap().index.get());
+                let gone = next.zip(oldest).is_none_or(|(next, oldest)| next < oldest);
+                assert!(gone, "W4: a gap at {next:?}, and {oldest:?} is there");
+                self.total.gaps += 1;
+                false
+            }
+            _ => panic!("W1: a follower that wants {next:?} is told: {error}"),
+        }
+    }
+
+    /// W5: a copy holds exactly what it says.
+    fn copy(&mut self, wal: &Wal) -> Result<(), Error> {
+        let name = format!("copy-{}", self.trace.len());
+        let (copy, outside) = (self.disk.directory(&name), self.rng.one_in(3));
+        self.say(format!("copy to {name}, outside: {outside}"));
+        let copied = if outside { self.options().copy_on(&copy) } else { wal.copy_on(&copy) };
+        let report = match copied {
+            Ok(report) => report,
+            Err(error) => {
+                assert!(self.faulty, "W5: nothing has failed, and a copy does: {error}");
+                // The log itself goes on, unless the disk is gone.
+                return if self.disk.is_frozen() { Err(error) } else { Ok(()) };
+            }
+        };
+        let (next, durable) = (report.next_index.get(), wal.durable().index.get());
+        assert!(next == durable + 1 || outside && next <= durable, "W5: up to {next}, {durable} is durable");
+        self.copies.push(Copied { name, first: report.first_index.get(), next });
+        self.total.copied += 1;
+        // Otherwise it is looked at after the crash.
+        if !self.disk.is_frozen() {
+            self.check_last_copy();
+        }
+        Ok(())
+    }
+
+    fn check_last_copy(&mut self) {
+        let Some(Copied { name, first, next }) = self.copies.last() else { return };
+        let copy = Wal::options_on(Arc::new(self.disk.directory(name))).mode(RecoveryMode::Strict);
+        let inspection = copy.inspect().expect("W5: a copy opens");
+        assert_eq!(inspection.report().verdict, Verdict::Clean, "W5: {name}");
+        let mut expected = *first..*next;
+        for record in inspection.records() {
+            let record = record.expect("W5: a copy is read to its end");
+            assert_eq!(Some(record.index.get()), expected.next(), "W5: {name}");
+            self.history.exposed(&record);
+        }
+        assert!(expected.is_empty(), "W5: {name} lacks {expected:?}");
+    }
+
+    /// Copies that were made before a crash are there.
+    fn check_copies(&mut self) {
+        while !self.copies.is_empty() && !self.disk.is_frozen() {
+            self.check_last_copy();
+            self.copies.pop();
+            self.total.copies_kept += 1;
+        }
+    }
+
     fn append(&mut self, wal: &Wal) -> Result<(), Error> {
         let family = self.rng.below(FAMILIES as u64) as u32;
         let length = match self.rng.below(12) {
@@ -231,7 +388,10 @@ impl Life {
     }
 
     fn step(&mut self, wal: &Wal) -> Result<(), Error> {
-        match self.rng.below(26) {
+        if self.rng.one_in(3) {
+            self.look(wal);
+        }
+        match self.rng.below(29) {
             0..=11 => self.append(wal)?,
             12..=13 => {
                 self.say("sync");
@@ -253,6 +413,8 @@ impl Life {
                 wal.drop_family(FamilyId::new(family))?;
                 self.history.marked(family, newest);
             }
+            26..=27 if self.tails.len() < 3 => self.follow(wal),
+            28 if self.rng.one_in(2) => self.copy(wal)?,
             _ => {
                 let family = self.rng.below(FAMILIES as u64) as u32;
                 let newest = wal.last_seq().map_or(0, SeqNum::get);
@@ -297,6 +459,7 @@ impl Life {
     /// One process from open to its end.
     fn process(&mut self) {
         let wal = self.open();
+        self.faulty = true;
         if self.rng.one_in(2) {
             let operations = self.rng.below(60);
             self.disk.crash_after(operations);
@@ -305,6 +468,8 @@ impl Life {
             let operation = ["sync", "write", "syncdir", "create"][self.rng.below(4) as usize];
             self.say(format!("{operation} {nth} will fail"));
             self.disk.fail(Fault::parse(&format!("fail {operation} #{nth} with EIO")).unwrap());
+        } else {
+            self.faulty = false;
         }
         for _ in 0..self.rng.below(40) {
             if let Err(error) = self.step(&wal) {
@@ -322,6 +487,9 @@ impl Life {
                 }
             }
         }
+        self.look(&wal);
+        // A follower keeps the directory locked.
+        self.tails.clear();
         if self.rng.one_in(3) && wal.close().is_ok() {
             self.say("closed");
             self.history.closed();
@@ -352,6 +520,9 @@ fn live(seed: u64) -> Total {
         trace: vec![format!("seed {seed}")],
         holds: BTreeMap::new(),
         dropped: [0; FAMILIES],
+        faulty: false,
+        tails: Vec::new(),
+        copies: Vec::new(),
     };
     let processes = 3 + life.rng.below(6);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -387,21 +558,30 @@ fn v15_v19_s5_random_crashes_also_inside_recovery_lose_nothing() {
         total.resumed += one.resumed;
         total.held += one.held;
         total.lost += one.lost;
+        total.followed += one.followed;
+        total.gaps += one.gaps;
+        total.copied += one.copied;
+        total.copies_kept += one.copies_kept;
     }
     println!(
         "{seeds:?}: {} recoveries, {} that crashed themselves, {} records written again, {} tails cut, {} resumed, \
-         {} holds found again and {} lost",
+         {} holds found again and {} lost, {} records followed, {} gaps, {} copies, {} of them there after a crash",
         total.recoveries,
         total.unfinished,
         total.rewritten,
         total.torn,
         total.resumed,
         total.held,
-        total.lost
+        total.lost,
+        total.followed,
+        total.gaps,
+        total.copied,
+        total.copies_kept
     );
     // The lives must meet what they are there for.
-    if seeds.end - seeds.start >= 1000 {
+    if seeds.end - seeds.start >= 3000 {
         assert!(total.unfinished > 100 && total.rewritten > 100 && total.torn > 100 && total.resumed > 100);
         assert!(total.held > 100 && total.lost > 100);
+        assert!(total.followed > 1000 && total.gaps > 10 && total.copied > 100 && total.copies_kept > 100);
     }
 }

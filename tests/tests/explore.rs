@@ -69,6 +69,24 @@ fn made_ahead(way: Way, calls: &'static [Call], share: f64) {
     });
 }
 
+/// The same where somebody holds records that the engine has flushed: after any crash the hold is where it was left, and what it holds is there.
+#[test]
+fn g11_g2_v19_what_is_held_is_there_after_any_crash() {
+    let scale = scale();
+    let times = |states: f64| (states * scale) as usize;
+    explored(&Bounds {
+        calls: &Call::HELD,
+        ahead: None,
+        threads: 2,
+        generations: vec![
+            generation(1, 4, Some(2), 0),
+            generation(times(100.0), 2, Some(0), 0),
+            generation(times(200.0), 1, None, 0),
+            generation(times(300.0), 0, None, 0),
+        ],
+    });
+}
+
 fn scale() -> f64 {
     std::env::var("EXPLORE").map_or(0.04, |scale| scale.parse().expect("EXPLORE is a number"))
 }

@@ -142,6 +142,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::ReplaySkipsTooMuch,
             Bug::NoSecondLook,
             Bug::UnprovenCalledProven,
+            Bug::HoldIgnored,
         ],
     ),
     ("lives", &[Bug::TailNotWrittenAgain, Bug::NewLogNotSynced, Bug::HoldIgnored]),

@@ -9,7 +9,7 @@ use std::thread;
 use wal_io::probe::Way;
 use wal_manager::{
     DirectoryFollower, Durability, Error, ErrorKind, FamilyId, FollowFrom, Follower, Index, Options,
-    RecoveredRecord, SeqNum, SimStorage, Storage, Wal,
+    RecoveredRecord, RecoveryMode, SeqNum, SimStorage, Storage, Wal,
 };
 use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
 use wal_tests::life::{KIND, SMALL, open, options, payload, record, within};
@@ -630,5 +630,64 @@ fn w4_a_log_without_a_header_is_not_passed_over() {
         assert_eq!(error.kind(), ErrorKind::Damage, "{error}");
         let first = wal.follow(from).and_then(|mut live| live.try_next());
         assert_eq!(first.expect_err("records are missing").kind(), ErrorKind::Damage);
+    }
+}
+
+/// A recovery to a point in time gives up records that a follower was handed, while that stands at the start of a later log, from which it was handed
+/// nothing yet. Whatever comes after it, the follower gets none of the records that have the next indices now.
+#[test]
+fn w4_rd2_a_follower_in_a_log_that_was_given_up_is_not_led_into_another_history() {
+    for (damaged, rotations, deleted) in
+        [(None, 1, false), (Some(1), 0, false), (Some(2), 0, false), (Some(2), 3, false), (Some(2), 3, true)]
+    {
+        let what = format!("damage in {damaged:?}, {rotations} rotations after it, deleted: {deleted}");
+        let disk = SimStorage::new();
+        let wal = open(&disk);
+        for number in 1..=6 {
+            append(&wal, number);
+            if number % 3 == 0 {
+                wal.rotate().unwrap();
+            }
+        }
+        // It is the last of its group, so that nothing proves it; but it brings the header of the third log.
+        append(&wal, 7);
+        let mut follower = outside(&disk);
+        assert_eq!(drain(|| follower.try_next()), [1, 2, 3, 4, 5, 6]);
+        assert!(follower.try_next().unwrap().is_none(), "it waits in the third log");
+        drop(wal);
+        if let Some(log) = damaged {
+            // In its second record.
+            disk.corrupt(&format!("00000{log}.wal"), |bytes| {
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+            });
+        }
+        let recovery = options(&disk).mode(RecoveryMode::PointInTime).recover().unwrap();
+        let (wal, report) = recovery.finish_without_replay().unwrap();
+        assert_eq!(report.next_index.get() < 7, damaged.is_some(), "{what}");
+        for rotation in 0..=rotations {
+            for number in 0..3 {
+                append(&wal, 100 + 10 * rotation + number);
+            }
+            if rotation < rotations {
+                wal.rotate().unwrap();
+            }
+        }
+        if deleted {
+            flush_all(&wal);
+        }
+        wal.close().unwrap();
+        if damaged.is_none() {
+            assert_eq!(drain(|| follower.try_next()), (7..=13).collect::<Vec<_>>(), "{what}");
+            continue;
+        }
+        for _ in 0..3 {
+            let error = follower.try_next().expect_err(&what);
+            assert!(
+                matches!(error, Error::ChangedWhileReading { .. } | Error::Gap { .. }),
+                "{what}: {error}"
+            );
+            assert!(deleted || error.kind() == ErrorKind::Damage, "{what}: {error}");
+        }
     }
 }

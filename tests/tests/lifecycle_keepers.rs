@@ -1,7 +1,7 @@
 //! Who keeps a log: families, holds, and what is said about them.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -12,7 +12,7 @@ use wal_manager::{
     SeqNum, SeqRange, Wal,
 };
 use wal_tests::clock::StepClock;
-use wal_tests::life::{families, open, options, payload, record, reopen};
+use wal_tests::life::{families, open, options, payload, record, reopen, within};
 
 const DEFAULT: FamilyId = FamilyId::DEFAULT;
 
@@ -568,4 +568,39 @@ fn g8_g11_families_and_holds_on_real_files() {
     assert_eq!(live(&wal).len(), 1);
     wal.drop_family(DEFAULT).unwrap();
     wal.close().unwrap();
+}
+
+/// The engine's code may let the last handle go in the log's own thread, or close the log there: the thread does not wait for itself.
+#[test]
+fn g8_f67_a_log_may_be_dropped_or_closed_by_the_engine_that_it_calls() {
+    for close in [false, true] {
+        within("a log that is let go by its own thread", move || {
+            let storage = MemStorage::new();
+            let handle: Arc<Mutex<Option<Wal>>> = Arc::default();
+            let (done, ended) = mpsc::channel();
+            let last = Arc::clone(&handle);
+            let let_go = move |_: &Pressure| {
+                let Some(wal) = last.lock().unwrap().take() else { return };
+                if close {
+                    wal.close().unwrap();
+                }
+                drop(wal);
+                done.send(()).unwrap();
+            };
+            let wal = reopen(options(&storage).background(true).on_pressure(0, 0, let_go)).0;
+            let mut held = handle.lock().unwrap();
+            held.insert(wal).append(record(b"one")).unwrap();
+            held.as_ref().unwrap().rotate().unwrap();
+            drop(held);
+            ended.recv().expect("the engine's code comes to its end");
+            // The thread ends soon, and with it the lock.
+            let records = loop {
+                match options(&storage).recover() {
+                    Err(Error::Locked { .. }) => std::thread::yield_now(),
+                    opened => break opened.unwrap().records().count(),
+                }
+            };
+            assert_eq!(records, 1);
+        });
+    }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::thread;
 
+use wal_io::probe::Way;
+use wal_io::sim::Fault;
 use wal_manager::{Durability, Error, ErrorKind, FamilyId, MemStorage, SimStorage, Wal};
 use wal_tests::faulty::{EIO, ENOSPC, FaultyStorage, Kind, Which};
 use wal_tests::life::{
-    Acked, assert_holds, cause, errno, note, open, options, payload, record, reopen, within,
+    Acked, SMALL, assert_holds, cause, errno, note, open, options, payload, record, reopen, within,
 };
 
 /// What a log was given, and what it said.
@@ -287,4 +289,56 @@ fn next_of(wal: &Wal, told: &Told) -> wal_manager::Appended {
     let index = wal_manager::Index::new(last + 1);
     let seqs = wal_manager::SeqRange::new(wal_manager::SeqNum::new(seq.get() + 1), 1).unwrap();
     wal_manager::Appended { index, seqs, position: wal.durable(), duplicate: false }
+}
+
+/// A deletion that hangs at its disk: a resume makes the log go on all the same.
+#[test]
+fn s14_g5_appends_go_on_after_a_resume_while_a_deletion_is_at_its_disk() {
+    within("appends beside a deletion", || {
+        let storage = FaultyStorage::new(SimStorage::new());
+        let wal = open(&storage);
+        let flushed = wal.append(record(b"one")).unwrap().seqs.last();
+        wal.rotate().unwrap();
+        wal.append(record(b"two")).unwrap();
+        let gate = storage.gate(Which::On(Kind::Unlink, ".wal"), 1);
+        thread::scope(|scope| {
+            let deletion = scope.spawn(|| wal.mark_flushed(FamilyId::DEFAULT, flushed));
+            gate.reached();
+            storage.fail(Which::On(Kind::SyncData, ".wal"), 1, EIO);
+            assert_eq!(errno(&wal.append(record(b"fails")).unwrap_err()), Some(EIO));
+            let resumed = scope.spawn(|| wal.resume());
+            while wal.append(record(b"on")).is_err() {
+                thread::yield_now();
+            }
+            gate.open();
+            assert_eq!(deletion.join().unwrap().unwrap().deleted.len(), 1);
+            resumed.join().unwrap().unwrap();
+        });
+        wal.close().unwrap();
+    });
+}
+
+/// The log that was made ahead of the one that failed is given back, and the next one is made ahead as ever.
+#[test]
+fn s14_r7_what_was_made_ahead_is_given_back_by_a_resume() {
+    let disk = SimStorage::new();
+    let wal = reopen(options(&disk).log_bytes(SMALL).way(Way::Filled).recycle(0)).0;
+    let files = || {
+        let names = disk.file_names().into_iter().filter_map(|name| name.strip_suffix(".wal")?.parse().ok());
+        names.collect::<Vec<u64>>()
+    };
+    let live = || wal.logs().iter().map(|info| info.log.get()).collect::<Vec<_>>();
+    wal.append(record(b"one")).unwrap();
+    wal.append_with(record(b"two"), Durability::Buffered).unwrap();
+    wal.housekeep().unwrap();
+    assert_eq!((files(), live()), (vec![1, 2], vec![1]));
+    disk.fail(Fault::parse("fail sync #1 of *.wal with EIO").unwrap());
+    wal.sync().unwrap_err();
+    wal.resume().unwrap();
+    assert_eq!((files(), live()), (vec![1, 3], vec![1, 3]));
+    wal.append(record(b"three")).unwrap();
+    assert_eq!(live(), [1, 3], "there is nothing better to go to");
+    wal.housekeep().unwrap();
+    wal.append(record(b"four")).unwrap();
+    assert_eq!((files(), live()), (vec![1, 3, 4], vec![1, 3, 4]), "now there is");
 }

@@ -1,7 +1,7 @@
 //! Short random lives of a log against a model, shrunk when they fail (T3, V19).
 //!
 //! Every case is a disk of some cruelty and up to 25 steps: appends at every level, syncs, rotations, marks, closes, crashes of the
-//! process and of the power, crashes inside recovery, failing operations, looks without the lock. `tests/src/model.rs` says what must
+//! process and of the power, crashes inside recovery, failing operations, resumes, looks without the lock. `tests/src/model.rs` says what must
 //! hold after each. `PROPTEST_CASES` asks for more cases, `PROPTEST_RNG_SEED` for others; the same seed gives the same cases.
 
 use std::collections::BTreeMap;
@@ -54,6 +54,11 @@ enum Step {
     PowerGoesAfter(u64),
     /// Words of the simulator.
     Fail(String),
+    /// Go on after a failure, often of a group a moment ago; mostly the disk is well by then.
+    Resume {
+        struck: Option<&'static str>,
+        well: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +134,11 @@ fn append() -> impl Strategy<Value = Step> {
     })
 }
 
+fn resume() -> impl Strategy<Value = Step> {
+    let struck = prop_oneof![2 => Just(Some("sync")), 1 => Just(Some("write")), 1 => Just(None)];
+    (struck, proptest::bool::weighted(0.8)).prop_map(|(struck, well)| Step::Resume { struck, well })
+}
+
 impl ReferenceStateMachine for Machine {
     type State = Plan;
     type Transition = Step;
@@ -171,6 +181,7 @@ impl ReferenceStateMachine for Machine {
             6 => (cut(), attempts()).prop_map(|(cut, attempts)| Step::PowerCut(cut, attempts)),
             2 => (0..25_u64).prop_map(Step::PowerGoesAfter),
             3 => fault().prop_map(Step::Fail),
+            4 => resume(),
         ]
         .boxed()
     }
@@ -486,6 +497,35 @@ impl Life {
         self.ended = true;
     }
 
+    /// S14: everything that was accepted is durable afterwards, also what somebody waited for in vain.
+    fn resume(&mut self, struck: Option<&str>, well: bool) {
+        if let Some(operation) = struck {
+            self.disk.fail(Fault::parse(&format!("fail {operation} #1 of *.wal with EIO")).unwrap());
+            self.faulty = true;
+            self.group(&[100, 4000]);
+        }
+        if well && !self.dead() {
+            self.disk.clear_faults();
+            self.faulty = false;
+        }
+        let stopped = self.poisoned || self.full;
+        match self.wal.resume() {
+            Ok(durable) => {
+                assert!(!self.ended, "E: a closed log goes on");
+                if stopped {
+                    assert_eq!(durable.index.get(), self.model.last(), "S14: what was accepted is durable");
+                    met("resumes");
+                }
+                self.model.acknowledge(durable.index.get());
+                (self.poisoned, self.full) = (false, false);
+            }
+            Err(error) => {
+                assert!(self.ended || self.faulty || self.dead(), "S14: the disk is well, and yet: {error}");
+                self.failed("resume", &error);
+            }
+        }
+    }
+
     fn cut(&mut self, cut: Cut) {
         self.disk = match cut {
             Cut::Kept => self.disk.crash_all_kept(),
@@ -648,6 +688,7 @@ impl Life {
                 self.disk.fail(Fault::parse(&words).unwrap());
                 self.faulty = true;
             }
+            Step::Resume { struck, well } => self.resume(struck, well),
         }
         self
     }
@@ -680,7 +721,7 @@ impl StateMachineTest for Machine {
 }
 
 /// What every 2000 cases meet, each at least so often.
-const EXPECTED: [(&str, u64); 19] = [
+const EXPECTED: [(&str, u64); 20] = [
     ("recoveries", 5000),
     ("recoveries that crashed, 1 in a row", 300),
     ("recoveries that crashed, 2 in a row", 100),
@@ -694,6 +735,7 @@ const EXPECTED: [(&str, u64); 19] = [
     ("rotations", 500),
     ("logs deleted", 40),
     ("clean closes", 300),
+    ("resumes", 400),
     ("torn tails seen by a reader", 60),
     ("unproven records seen by a reader", 1000),
     ("append failed: Poisoned", 300),
@@ -703,7 +745,7 @@ const EXPECTED: [(&str, u64); 19] = [
 ];
 
 #[test]
-fn t3_v19_s5_s9_s11_x3_a_log_does_what_the_model_says() {
+fn t3_v19_s5_s9_s11_s14_x3_a_log_does_what_the_model_says() {
     let mut config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 2000;

@@ -12,12 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Command;
 use std::sync::Mutex;
+use std::task::{Context, Poll, Waker};
 use std::thread;
+use std::time::Duration;
 
 use wal_manager::io::Operation;
-use wal_manager::{ErrorKind, FsStorage, Storage, Wal};
+use wal_manager::{Error, ErrorKind, FamilyId, FsStorage, LOG_BYTES_MIN, Record, Storage, Wal};
+use wal_tests::life::KIND;
 use wal_tests::real::{Held, Outcome, check, copy, input, lines, look, prepare, recover, run, scratch};
 use wal_tests::real_calls::{Call, ERRORS, calls, errors, must_fail};
 
@@ -479,6 +483,52 @@ fn f65_a_thread_that_cannot_be_started_ends_the_verb_and_loses_nothing() {
         assert!(!outcome.stderr.contains("panicked"), "{outcome:?}");
         check(&held, &lines, &outcome.acknowledged(), 4, &recover(&dir));
     }
+}
+
+/// What a child that gets no thread does; as a test of its own it does nothing.
+#[test]
+fn child_without_threads() {
+    let Ok(dir) = std::env::var(DIRECTORY) else { return };
+    assert!(thread::Builder::new().spawn(|| ()).is_err(), "there are threads");
+    // What cannot do without is refused, and leaves nothing behind that keeps the next one out.
+    let refused = Wal::options(&dir).sync_interval(Duration::from_millis(1)).recover().unwrap();
+    let refused = refused.finish_without_replay().unwrap_err();
+    assert!(matches!(refused, Error::Thread { .. }), "{refused}");
+    // Everything else goes on: seals, deletions and timers come with the calls that need them.
+    let options =
+        Wal::options(&dir).background(true).log_bytes(LOG_BYTES_MIN).cap_wait(Duration::from_millis(1));
+    let wal = options.recover().unwrap().finish_without_replay().unwrap().0;
+    for number in 0..100_u8 {
+        let last = wal.append(Record::new(KIND, &[number; 2000])).unwrap().seqs.last();
+        if number == 50 {
+            wal.rotate().unwrap();
+            wal.mark_flushed(FamilyId::DEFAULT, last).unwrap();
+        }
+    }
+    let ticket = wal.submit(Record::new(KIND, b"awaited")).unwrap();
+    match Pin::new(&mut ticket.clone()).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(Err(Error::Thread { .. })) => {}
+        other => panic!("nobody leads for it, and it is told {other:?}"),
+    }
+    ticket.wait().unwrap();
+    wal.close().unwrap();
+    let recovery = Wal::options(&dir).background(false).recover().unwrap();
+    println!("ANSWER {} records.", recovery.records().map(Result::unwrap).count());
+}
+
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn f65_a_log_without_threads_works_or_says_what_it_cannot_do() {
+    let dir = scratch();
+    let mut command = strace();
+    command.args(["/dev/null", "-e", "trace=clone,clone3", "-e", "inject=clone,clone3:error=EAGAIN"]);
+    // With one thread for the tests, the child's test runs in its main one.
+    let child = ["child_without_threads", "--exact", "--nocapture", "--test-threads", "1"];
+    let outcome =
+        run(command.arg(std::env::current_exe().unwrap()).args(child).env(DIRECTORY, dir.path()), b"");
+    let said = String::from_utf8_lossy(&outcome.stdout);
+    assert_eq!(outcome.code(), Some(0), "{said} {}", outcome.stderr);
+    assert!(said.contains("ANSWER 50 records."), "{said}");
 }
 
 /// Kills a recovery at each of its calls, one after the other on the same directory: none makes progress, and each finds

@@ -285,3 +285,34 @@ fn v4_repair_of_real_files() {
     assert!(records.len() > 70 && records.len() < 110, "{}", records.len());
     assert_eq!(wal.append(record(b"on")).unwrap().index.get(), 1 + records.len() as u64);
 }
+
+/// A hold is kept as long as one slot of CHECKPOINT can be read, also where the log is cut; where none can, its owner is told.
+#[test]
+fn v4_g11_a_repair_keeps_the_holds_that_can_still_be_read() {
+    for both in [false, true] {
+        let disk = life();
+        let wal = reopen(options(&disk).log_bytes(SMALL)).0;
+        wal.hold("backup", SeqNum::new(3), Some(1 << 20)).unwrap();
+        wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(5)).unwrap();
+        let held = wal.holds();
+        drop(wal);
+        let disk = disk.process_crash();
+        disk.corrupt("CHECKPOINT", |bytes| {
+            bytes[40] ^= 1;
+            bytes[65536 + 40] ^= u8::from(both);
+        });
+        disk.corrupt("000003.wal", |bytes| bytes[600] ^= 0x10);
+        let report = repair(&disk);
+        assert_eq!(report.checkpoint.is_some(), both);
+        let wal = open(&disk);
+        if both {
+            assert!(matches!(wal.advance_hold("backup", SeqNum::new(3)), Err(Error::UnknownHold { .. })));
+        } else {
+            assert_eq!(
+                (wal.holds()[0].from, wal.holds()[0].since_micros),
+                (held[0].from, held[0].since_micros)
+            );
+            assert_eq!(wal.logs()[0].seqs.unwrap().first().get(), 3);
+        }
+    }
+}

@@ -115,6 +115,19 @@ impl FsStorage {
         Ok(renamed)
     }
 
+    /// Whether the path still leads to this directory: it does not if the directory was renamed or removed since it was opened.
+    ///
+    /// # Errors
+    /// The path cannot be looked at.
+    pub fn is_at_its_path(&self) -> Result<bool, IoError> {
+        let fail = |errno: Errno| IoError::new(Operation::OpenDirectory, &self.path, errno.into());
+        match retry(|| sys::stat(&self.path)) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == identity(self.directory.as_fd()).map_err(fail)?),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
     /// Removes the directory, which must be empty.
     ///
     /// # Errors
@@ -163,6 +176,15 @@ impl FsStorage {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Ok(File::from(file)),
             other => Err(fail(not_regular(other))),
+        }
+    }
+
+    /// Whether the name stands for this file.
+    fn is_named(&self, file: &File, name: &str) -> rustix::io::Result<bool> {
+        match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(there) => Ok((there.st_dev, there.st_ino) == identity(file.as_fd())?),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
         }
     }
 
@@ -265,9 +287,9 @@ fn not_regular(kind: FileType) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("is a {kind}, not a regular file"))
 }
 
-/// What tells one directory from another: device and inode.
-fn identity(directory: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
-    let stat = retry(|| sys::fstat(directory))?;
+/// What tells one file or directory from another: device and inode.
+fn identity(file: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
+    let stat = retry(|| sys::fstat(file))?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -374,9 +396,11 @@ impl Storage for FsStorage {
     fn lock(&self, name: &str) -> Result<Box<dyn Lock>, IoError> {
         let fail = self.fail(Operation::Lock, name);
         self.owner.check().map_err(&fail)?;
-        let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
         loop {
+            let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
             match file.try_lock() {
+                // Whoever held it may have removed the file, and a lock on that keeps nobody out.
+                Ok(()) if !self.is_named(&file, name).map_err(|errno| fail(errno.into()))? => {}
                 Ok(()) => return Ok(Box::new(FsLock { file, owner: Arc::clone(&self.owner) })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}

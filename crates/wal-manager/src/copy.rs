@@ -4,7 +4,8 @@
 //! the rest is copied. Writers go on meanwhile. In the process of the writer a pin keeps the logs; a copy from another process makes sure
 //! afterwards that none of them was deleted meanwhile (RD1).
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{info, info_span};
@@ -86,8 +87,8 @@ impl Wal {
     /// It *is* the same write-ahead log, with the same identity: do not mix files of the two once both were written to.
     ///
     /// # Errors
-    /// There is something in the directory; or a log cannot be read, or is damaged; or the disk is full. There is no directory then, but for one
-    /// whose name ends in `.making`, which a crash leaves and the next copy to the same place empties.
+    /// There is something in the directory, or another copy to it is at work ([`Error::Locked`]); or a log cannot be read, or is damaged; or the disk is
+    /// full. There is no directory then, but for one whose name ends in `.making`, which a crash leaves and the next copy to the same place empties.
     ///
     /// # Durability
     /// Everything in the copy is durable when this returns; the directory gets its name last.
@@ -157,30 +158,40 @@ where
 {
     // Without a slash at its end.
     let path: PathBuf = path.components().collect();
-    match FsStorage::open(&path) {
-        Ok(there) if !there.list()?.is_empty() => return Err(Error::TargetNotEmpty { path }),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     let mut making = path.clone().into_os_string();
     making.push(MAKING);
-    let storage = FsStorage::create(PathBuf::from(making))?;
-    let target = Target::emptied(&storage)?;
-    let made = make(&target);
-    if made.is_err() {
-        // What cannot be removed, the next attempt removes.
-        let _ = target.clear();
+    loop {
+        check_vacant(&path)?;
+        let storage = FsStorage::create(PathBuf::from(&making))?;
+        // INVARIANT: W5. Whoever has the lock of the directory of that name is the only one who makes this target, from the second look at the target
+        // until it has its name. What another one made meanwhile is not emptied.
+        let Some(target) = Target::emptied(&storage)? else { continue };
+        let made = check_vacant(&path).and_then(|()| make(&target));
+        if made.is_err() {
+            // What cannot be removed, the next attempt removes.
+            let _ = target.clear();
+            let lock = target.into_lock();
+            let _ = storage.unlink(crate::names::LOCK);
+            let _ = storage.remove();
+            drop(lock);
+            return made;
+        }
         let lock = target.into_lock();
-        let _ = storage.unlink(crate::names::LOCK);
-        let _ = storage.remove();
+        // ORDER: W5. The name comes last: whoever finds a directory there finds a whole one.
+        storage.publish(&path)?;
         drop(lock);
-        return made;
+        return made.map(|made| made.placed(path));
     }
-    let lock = target.into_lock();
-    // ORDER: W5. The name comes last: whoever finds a directory there finds a whole one.
-    storage.publish(&path)?;
-    drop(lock);
-    made.map(|made| made.placed(path))
+}
+
+/// # Errors
+/// There is something under this name that is no empty directory.
+fn check_vacant(path: &Path) -> Result<()> {
+    match FsStorage::open(path) {
+        Ok(there) if !there.list()?.is_empty() => Err(Error::TargetNotEmpty { path: path.to_owned() }),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// What tells where it is.
@@ -339,3 +350,6 @@ pub(crate) fn still_there(storage: &dyn Storage, wanted: LogNumber) -> Result<()
     let oldest = loaded.content.lowest;
     if wanted < oldest { Err(Error::Gap { wanted, oldest }) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests;

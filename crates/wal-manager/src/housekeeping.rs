@@ -12,7 +12,7 @@ use tracing::warn;
 use wal_format::Index;
 
 use crate::state::ActiveLog;
-use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, has_ended, spawn};
+use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, current_thread, has_ended, spawn};
 use crate::wal::Inner;
 
 /// The next log is made when the active one is full to one part in so many, unless the engine rotates by itself: so a log that is opened for a
@@ -138,8 +138,10 @@ impl Housekeeper {
     pub(crate) fn stop(&self) {
         let worker = std::mem::replace(&mut self.lock().worker, Worker::None);
         self.changed.notify_all();
+        // The thread itself may drop the last handle, in code of the engine that it calls; it ends soon.
         if let Worker::Runs { thread, process } = worker
             && process == std::process::id()
+            && thread.thread().id() != current_thread().id()
         {
             // A thread that panicked has told by itself.
             let _ = thread.join();

@@ -11,6 +11,7 @@ use wal_format::checkpoint::{Checkpoint, CleanEnd};
 use wal_format::control::Seal;
 use wal_format::encode::LogEncoder;
 use wal_format::{FileHeader, LogNumber, LogSeed};
+use wal_io::fs::FsStorage;
 use wal_io::{Lock, Sink, Source, Storage};
 
 use crate::checkpoint::CheckpointFile;
@@ -69,11 +70,18 @@ impl<'a> Target<'a> {
         Err(Error::TargetNotEmpty { path: storage.path().to_owned() })
     }
 
-    /// One that only ever holds what is being made, and may hold what is left of an attempt that died.
-    pub(crate) fn emptied(storage: &'a dyn Storage) -> Result<Self> {
-        let target = Self::locked(storage)?;
+    /// One that only ever holds what is being made, and may hold what is left of an attempt that died; `None` if it is not under its path any more,
+    /// because somebody else has finished it, or given it up.
+    pub(crate) fn emptied(storage: &'a FsStorage) -> Result<Option<Self>> {
+        let target = match Self::locked(storage) {
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            locked => locked?,
+        };
+        if !storage.is_at_its_path()? {
+            return Ok(None);
+        }
         target.clear()?;
-        Ok(target)
+        Ok(Some(target))
     }
 
     fn locked(storage: &'a dyn Storage) -> Result<Self> {

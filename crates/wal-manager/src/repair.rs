@@ -36,7 +36,7 @@ pub struct RepairReport {
     /// The directory.
     pub path: PathBuf,
     /// Why CHECKPOINT has to be rebuilt from the logs; `None` if it is good. What only it knew is lost: which sequence numbers are flushed, so
-    /// that replay hands out everything, and whether newer logs are missing.
+    /// that replay hands out everything; the holds, whose owners find them gone ([`Error::UnknownHold`]); and whether newer logs are missing.
     pub checkpoint: Option<String>,
     /// Logs that are there and no part of what is kept: leftovers of a recovery that died, and those behind which a log is missing.
     pub left_out: Vec<LogNumber>,

@@ -47,6 +47,9 @@ impl Inner {
                 self.metrics.durable_index.set(self.commit.lock().durable.index.get() as f64);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
                 self.disk_has_space();
+                // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out. Appends go on already: a deletion that is at
+                // its disk is not waited for while they stand.
+                self.retention.unlink_later(std::mem::take(&mut next.abandoned));
                 // The space of a log that was made ahead is given back; what cannot be removed is tried again.
                 let _ = self.delete_unneeded();
                 self.update_gauges();
@@ -136,8 +139,6 @@ impl Inner {
         // What was prepared lies below the new log, so it is jumped.
         let made = next.prepared.take().into_iter().chain(next.ready.take());
         next.abandoned.extend(made.map(|made| names::log_name(made.log)));
-        // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out.
-        self.retention.unlink_later(std::mem::take(&mut next.abandoned));
         Ok(durable)
     }
 }

@@ -120,7 +120,14 @@ impl Inner {
                 self.prepare(active, slot)?
             }
         };
-        let exclusive = self.commit.exclusive()?;
+        let exclusive = match self.commit.exclusive() {
+            Ok(exclusive) => exclusive,
+            Err(error) => {
+                // A resume gives it back.
+                slot.ready = Some(next);
+                return Err(error);
+            }
+        };
         // R4: from here on nothing can fail; before, nothing was changed in memory.
         let mut state = self.commit.lock();
         let end = state.durable;

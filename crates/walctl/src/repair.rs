@@ -61,7 +61,7 @@ fn text(out: &mut Out, report: &RepairReport) -> Result<(), Failure> {
     if let Some(why) = &report.checkpoint {
         let verb = if done { "rebuilt" } else { "would rebuild" };
         out.line(format_args!(
-            "{verb} CHECKPOINT from the logs, because {why}: what was flushed is not known any more, so replay hands out everything, and whether newer logs are missing cannot be told"
+            "{verb} CHECKPOINT from the logs, because {why}: what was flushed is not known any more, so replay hands out everything; the holds are gone with it; and whether newer logs are missing cannot be told"
         ))?;
     }
     for log in &report.left_out {

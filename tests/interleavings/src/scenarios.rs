@@ -26,6 +26,8 @@ use crate::simulation::disk_options;
 
 use Durability::{Buffered, Synced, Written};
 
+mod keepers;
+
 /// One of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -38,27 +40,31 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 23] = [
-    Scenario { name: "mixed_levels", share: 60, body: mixed_levels },
-    Scenario { name: "one_append_each", share: 60, body: one_append_each },
+pub const ALL: [Scenario; 27] = [
+    Scenario { name: "mixed_levels", share: 40, body: mixed_levels },
+    Scenario { name: "one_append_each", share: 40, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
-    Scenario { name: "rotation_on_request", share: 60, body: rotation_on_request },
+    Scenario { name: "rotation_on_request", share: 50, body: rotation_on_request },
     Scenario { name: "made_ahead", share: 30, body: made_ahead },
-    Scenario { name: "close", share: 60, body: close },
+    Scenario { name: "close", share: 50, body: close },
     Scenario { name: "deletion", share: 60, body: deletion },
     Scenario { name: "reader_and_deletion", share: 40, body: reader_and_deletion },
     Scenario { name: "failing_sync", share: 50, body: failing_sync },
-    Scenario { name: "failing_operation", share: 80, body: failing_operation },
+    Scenario { name: "failing_operation", share: 70, body: failing_operation },
     Scenario { name: "power_cut", share: 40, body: power_cut },
     Scenario { name: "panicking_storage", share: 30, body: panicking_storage },
     Scenario { name: "panicking_recorder", share: 20, body: panicking_recorder },
     Scenario { name: "dropped_tickets", share: 40, body: dropped_tickets },
     Scenario { name: "drop_without_close", share: 40, body: drop_without_close },
     Scenario { name: "handover", share: 30, body: handover },
-    Scenario { name: "awaited_tickets", share: 60, body: awaited_tickets },
-    Scenario { name: "timers", share: 60, body: timers },
-    Scenario { name: "resume", share: 80, body: resume },
+    Scenario { name: "awaited_tickets", share: 40, body: awaited_tickets },
+    Scenario { name: "timers", share: 50, body: timers },
+    Scenario { name: "resume", share: 70, body: resume },
     Scenario { name: "duplicates", share: 20, body: duplicates },
+    Scenario { name: "dropped_family", share: 20, body: keepers::dropped_family },
+    Scenario { name: "capped", share: 20, body: keepers::capped },
+    Scenario { name: "resume_ahead", share: 30, body: keepers::resume_ahead },
+    Scenario { name: "followers", share: 40, body: keepers::followers },
     Scenario { name: "full_group", share: 2, body: full_group },
     Scenario { name: "engine_writers", share: 19, body: engine::writers },
     Scenario { name: "engine_failure", share: 19, body: engine::failure },

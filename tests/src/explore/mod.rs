@@ -341,9 +341,16 @@ fn check(disk: &SimStorage, model: &Model, written: u64) -> Result<(), String> {
 }
 
 fn recover(disk: &SimStorage, mut model: Model) -> Result<(), String> {
-    script::open(script::options(disk), &mut model)?
-        .map(drop)
-        .map_err(|error| format!("L: the disk is sound, and recovery fails: {error}"))
+    let opened = script::open(script::options(disk), &mut model)?;
+    let _open = opened.map_err(|error| format!("L: the disk is sound, and recovery fails: {error}"))?;
+    if model.held.is_empty() {
+        return Ok(());
+    }
+    // What is flushed is not handed out, so a reader looks.
+    let looked = script::options(disk).inspect();
+    let records = looked.and_then(|looked| looked.records().collect::<Result<Vec<_>, _>>());
+    let records = records.map_err(|error| format!("L: a log that is open, and a reader gets: {error}"))?;
+    model.keeps_what_is_held(&records.iter().map(|record| record.index.get()).collect::<Vec<_>>())
 }
 
 /// Every script of at most `longest` calls that makes sense: nothing follows a close.

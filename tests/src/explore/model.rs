@@ -64,6 +64,8 @@ pub struct Model {
     pub used_seq: u64,
     /// Per family: marked as flushed, or tried to.
     pub flushed: [u64; 2],
+    /// Where the hold may begin, `None` for no hold; empty if there was never one.
+    pub held: Vec<Option<u64>>,
     /// How many crashes there were.
     pub life: u8,
 }
@@ -71,6 +73,10 @@ pub struct Model {
 impl Hash for Model {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.records, self.must, self.written, self.used_seq, self.flushed, self.life).hash(state);
+        // States without holds have the same fingerprints as ever.
+        if !self.held.is_empty() {
+            self.held.hash(state);
+        }
     }
 }
 
@@ -133,6 +139,41 @@ impl Model {
         }
         self.acknowledge(last);
         Ok(())
+    }
+
+    /// A call is about to leave the hold there, or where it is.
+    pub fn may_hold(&mut self, from: Option<u64>) {
+        if self.held.is_empty() {
+            self.held.push(None);
+        }
+        if !self.held.contains(&from) {
+            self.held.push(from);
+            self.held.sort_unstable();
+        }
+    }
+
+    /// It did.
+    pub fn holds(&mut self, from: Option<u64>) {
+        self.held = if from.is_none() { Vec::new() } else { vec![from] };
+    }
+
+    /// G11: a recovery found the hold there.
+    pub fn found_hold(&mut self, from: Option<u64>) -> Result<(), String> {
+        if !self.held.contains(&from) && !(self.held.is_empty() && from.is_none()) {
+            return Err(format!("G11: the hold is at {from:?}, not at one of {:?}", self.held));
+        }
+        self.holds(from);
+        Ok(())
+    }
+
+    /// G11: these records are in the directory, where a recovery found the hold a moment ago.
+    pub fn keeps_what_is_held(&self, there: &[u64]) -> Result<(), String> {
+        let Some(Some(from)) = self.held.first() else { return Ok(()) };
+        let mut held = self.records.iter().filter(|known| known.seq >= *from).map(|known| known.index);
+        match held.find(|index| !there.contains(index)) {
+            Some(gone) => Err(format!("G11: record {gone} is held from {from} on, and is gone")),
+            None => Ok(()),
+        }
     }
 
     /// Whether the log may have forgotten the record.

@@ -36,7 +36,16 @@ pub enum Call {
     Housekeep,
     /// Close; nothing follows.
     Close,
+    /// Rotate and append, `Synced`: the log before may go then.
+    Next,
+    /// Hold from the newest sequence number on, or move the hold there.
+    Hold,
+    /// Release the hold, if there is one.
+    Release,
 }
+
+/// The name of the hold.
+const HOLD: &str = "hold";
 
 impl Call {
     /// Those of a log whose files grow and are made when they are needed.
@@ -58,6 +67,9 @@ impl Call {
     /// The same of one that is written past the cache: what was only written is not made durable by the next write that is.
     pub const DIRECT: [Self; 6] =
         [Self::Write, Self::Append, Self::Rotate, Self::FlushAll, Self::Housekeep, Self::Close];
+
+    /// Those of a log from which somebody holds records that are flushed.
+    pub const HELD: [Self; 5] = [Self::Append, Self::Next, Self::FlushAll, Self::Hold, Self::Release];
 }
 
 impl fmt::Display for Call {
@@ -72,6 +84,9 @@ impl fmt::Display for Call {
             Self::FlushAll => "flushed both families",
             Self::Housekeep => "make the next log",
             Self::Close => "close",
+            Self::Next => "rotate and append synced",
+            Self::Hold => "hold",
+            Self::Release => "release",
         })
     }
 }
@@ -202,7 +217,10 @@ pub fn open(options: Options, model: &mut Model) -> Result<Result<Wal, Error>, S
     };
     model.recovered(&records, recovery.report().next_index.get())?;
     match recovery.finish() {
-        Ok((wal, _)) => Ok(Ok(wal)),
+        Ok((wal, _)) => {
+            model.found_hold(wal.holds().first().map(|hold| hold.from.get()))?;
+            Ok(Ok(wal))
+        }
         // What was closed cleanly is committed only now.
         Err(error) => not_damage(&error).map(|()| Err(error)),
     }
@@ -271,9 +289,9 @@ fn after(wal: &Wal, watch: &Watch, plan: Plan<'_>, made: Result<(), Error>) -> R
         return Ok(());
     }
     let poisoned = made.as_ref().is_err_and(|error| error.kind() == ErrorKind::Poisoned);
-    if let (Err(_), false, Some(Call::Rotate | Call::FlushOne | Call::FlushAll | Call::Housekeep)) =
-        (&made, poisoned, plan.calls.last())
-    {
+    let again =
+        |call: &Call| !matches!(call, Call::Buffer | Call::Write | Call::Append | Call::Sync | Call::Close);
+    if made.is_err() && !poisoned && plan.calls.last().is_some_and(again) {
         // It may be tried again.
         let call = plan.calls.last().copied().unwrap_or(Call::Sync);
         make(wal, watch, call)?
@@ -343,6 +361,36 @@ fn make(wal: &Wal, watch: &Watch, call: Call) -> Result<Result<(), Error>, Strin
             }));
         }
         Call::Housekeep => return Ok(wal.housekeep()),
+        Call::Next => {
+            return match make(wal, watch, Call::Rotate)? {
+                Ok(()) => make(wal, watch, Call::Append),
+                failed => Ok(failed),
+            };
+        }
+        Call::Hold => {
+            let Some(newest) = wal.last_seq() else { return Ok(Ok(())) };
+            let before = watch.model().held.clone();
+            watch.model().may_hold(Some(newest.get()));
+            let held = match wal.holds().is_empty() {
+                true => wal.hold(HOLD, newest, None),
+                false => wal.advance_hold(HOLD, newest).map(drop),
+            };
+            return Ok(match held {
+                // The newest record is flushed and gone: there is nothing to hold, and nothing was changed.
+                Err(error) if error.kind() == ErrorKind::Gap => {
+                    watch.model().held = before;
+                    Ok(())
+                }
+                held => held.map(|()| watch.model().holds(Some(newest.get()))),
+            });
+        }
+        Call::Release => {
+            if wal.holds().is_empty() {
+                return Ok(Ok(()));
+            }
+            watch.model().may_hold(None);
+            return Ok(wal.release_hold(HOLD).map(|_| watch.model().holds(None)));
+        }
         Call::Close => {
             let closed = wal.close();
             return Ok(closed.map(|()| {

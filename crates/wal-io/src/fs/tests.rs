@@ -413,3 +413,36 @@ fn f63_a_forked_childs_copy_of_a_lock_does_not_unlock_it() {
     drop(FsLock { file, owner: Arc::clone(&storage.owner) });
     let _again = storage.lock("LOCK").unwrap();
 }
+
+/// Whoever has the lock may remove its file: one who had opened it by then does not come in beside one who makes it anew.
+#[test]
+fn x1_a_lock_on_a_file_that_was_removed_keeps_everybody_out_all_the_same() {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let (_outer, storage) = directory();
+    let (holders, turns) = (AtomicU32::new(0), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while turns.load(Ordering::Relaxed) < 2_000 {
+                    let Ok(lock) = storage.lock("LOCK") else { continue };
+                    assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the lock");
+                    turns.fetch_add(1, Ordering::Relaxed);
+                    storage.unlink("LOCK").unwrap();
+                    holders.fetch_sub(1, Ordering::SeqCst);
+                    drop(lock);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn w5_a_directory_knows_whether_its_path_still_leads_to_it() {
+    let (outer, storage) = directory();
+    assert!(storage.is_at_its_path().unwrap());
+    fs::rename(storage.path(), outer.path().join("elsewhere")).unwrap();
+    assert!(!storage.is_at_its_path().unwrap());
+    let other = FsStorage::create(storage.path()).unwrap();
+    assert!(!storage.is_at_its_path().unwrap() && other.is_at_its_path().unwrap());
+}

@@ -163,6 +163,31 @@ impl Chain<'_> {
         Ok(Some((opened, place)))
     }
 
+    /// That the records of the log with this header come behind a place in this log or an earlier one: from log to log back to there.
+    ///
+    /// # Errors
+    /// They do not: a recovery gave that place up. Or logs in between are gone, and nobody can tell.
+    pub(super) fn check_behind(&self, header: &FileHeader, place: (LogNumber, u64)) -> Result<()> {
+        let (log, offset) = place;
+        let changed = |log, offset, reason| {
+            let changed = Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
+            checkpoint::gap(self.storage, log).unwrap_or(changed)
+        };
+        let mut header = *header;
+        while header.log != log {
+            match header.predecessor {
+                Some(before) if before.log == log && before.end >= offset => return Ok(()),
+                Some(before) if before.log > log => {
+                    let there = self.logs.contains(&before.log);
+                    let opened = if there { self.open(before.log)? } else { None };
+                    header = opened.ok_or_else(|| changed(before.log, 0, Reason::Missing))?.header;
+                }
+                _ => return Err(changed(log, offset, Reason::OtherContent)),
+            }
+        }
+        Ok(())
+    }
+
     /// Which log follows `log`.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ pub(super) struct Cursor {
     pub(super) wal_id: WalId,
     /// What it hands out next.
     pub(super) from: FollowFrom,
+    /// Behind the last record that it handed out: the log, and where in it.
+    pub(super) handed_out: Option<(LogNumber, u64)>,
     pub(super) open: Option<Open>,
 }
 
@@ -45,7 +47,7 @@ impl Open {
 
 impl Cursor {
     pub(super) fn new(storage: Arc<dyn Storage>, wal_id: WalId, from: FollowFrom) -> Self {
-        Self { storage, wal_id, from, open: None }
+        Self { storage, wal_id, from, handed_out: None, open: None }
     }
 
     /// The next record of this log; `None` where it may not be read any further.
@@ -70,6 +72,7 @@ impl Cursor {
             }
             // INVARIANT: W4. The reader lets no index out between two records, and who opens a log compares its first.
             self.from = FollowFrom::Index(found.head.index.next().unwrap_or(found.head.index));
+            self.handed_out = Some((open.file.log, open.reader.good_end()));
             let (families, payload) = (open.reader.families(), open.reader.payload());
             return Ok(Some(RecoveredRecord::new(open.file.log, found, families, payload, true)));
         }

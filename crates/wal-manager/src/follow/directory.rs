@@ -81,8 +81,9 @@ impl DirectoryFollower {
     /// The next record if one is proven; `None` if there is none yet.
     ///
     /// # Errors
-    /// [`Error::Gap`] if what comes next was deleted, and never a record behind it. Damage, which was looked at twice. Or the directory cannot be
-    /// read.
+    /// [`Error::Gap`] if what comes next was deleted, and never a record behind it. [`Error::ChangedWhileReading`] if a recovery gave up records that
+    /// were handed out (point in time, or salvage), and never one of those that got their indices. Damage, which was looked at twice. Or the directory
+    /// cannot be read.
     ///
     /// # Durability
     /// What is handed out survives a power cut, and so does everything before it (RD2).
@@ -170,8 +171,16 @@ impl DirectoryFollower {
 
     /// Finds the place of what is wanted; `false` if there is no log yet, or if that is where it is already.
     fn begin(&mut self) -> Result<bool> {
-        let before = self.cursor.place();
-        let (found, _) = self.with_chain(|chain, from| chain.find(from, None))?;
+        let (before, handed_out) = (self.cursor.place(), self.cursor.handed_out);
+        let (found, _) = self.with_chain(|chain, from| {
+            let found = chain.find(from, None)?;
+            // INVARIANT: W4. A record is handed out only behind those that were: the index alone does not tell, since a recovery that gives records up
+            // uses theirs again.
+            if let (Some((file, _)), Some(place)) = (&found, handed_out) {
+                chain.check_behind(&file.header, place)?;
+            }
+            Ok(found)
+        })?;
         self.scouted = None;
         self.cursor.open = found.map(|(file, place)| Open::new(file, place));
         Ok(self.cursor.open.is_some() && self.cursor.place() != before)
@@ -184,7 +193,7 @@ impl DirectoryFollower {
     ) -> Result<(T, Checkpoint)> {
         let storage = &*self.cursor.storage;
         let (checkpoint, listing, _) = inspect::snapshot(storage, false)?;
-        if self.cursor.open.is_none() {
+        if self.cursor.open.is_none() && self.cursor.handed_out.is_none() {
             self.cursor.wal_id = checkpoint.wal_id;
         }
         let wal_id = self.cursor.wal_id;
@@ -238,7 +247,8 @@ impl DirectoryFollower {
     /// again: it began in a tail that nothing proved, or in a log without records.
     ///
     /// # Errors
-    /// Some were: a recovery gave it up (point in time, or salvage), and what comes next has indices that were used before.
+    /// Some were, or that place does not follow what was handed out before: a recovery gave it up (point in time, or salvage), and what comes next has
+    /// indices that were used before.
     fn cut(&mut self, any: bool) -> Result<bool> {
         if any { Err(self.cursor.changed(Reason::OtherContent)) } else { self.begin() }
     }
