@@ -295,7 +295,7 @@ fn o6_whatever_hangs_is_named() {
             wal.append(record(b"the second log")).unwrap();
             wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(1)).unwrap();
         }),
-        (DiskWork::Resume, Which::On(Kind::Create, ".wal"), |wal| drop(wal.resume().unwrap())),
+        (DiskWork::Resume, Which::On(Kind::Create, ".wal"), |wal| _ = wal.resume().unwrap()),
     ];
     assert_eq!(hangs.each_ref().map(|(work, ..)| *work), DiskWork::ALL);
     for (work, which, act) in hangs {
