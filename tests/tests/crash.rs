@@ -40,6 +40,7 @@ struct Tail {
     next: Option<u64>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Tailing {
     Live(Follower),
     Outside(DirectoryFollower),

@@ -130,6 +130,10 @@ impl Found {
 /// # Panics
 ///
 /// If there is none after two minutes.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a real server in another process: there is nothing else to wait on"
+)]
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
