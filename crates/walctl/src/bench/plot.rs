@@ -132,9 +132,9 @@ impl Axis {
         Self { low: 0.85, high: end * 1.1, ticks, label }
     }
 
-    /// Where a value stands, from 0 to 1.
+    /// Where a value stands, from 0 to 1. What stands elsewhere, the library moves to the edge.
     fn part(&self, value: f64) -> f64 {
-        ((value / self.low).ln() / (self.high / self.low).ln()).clamp(0.0, 1.0)
+        (value / self.low).ln() / (self.high / self.low).ln()
     }
 }
 
