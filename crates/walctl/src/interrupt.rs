@@ -8,8 +8,17 @@ use crate::exit::{Exit, Failure};
 use crate::out;
 
 /// Calls `handler` on a thread of its own, each time.
+///
+/// # Errors
+/// The system has no thread or no pipe for it.
 pub(crate) fn on(handler: impl FnMut() + Send + 'static) -> Result<(), Failure> {
-    ctrlc::set_handler(handler).map_err(|error| Failure::io("waiting for Ctrl-C", io::Error::other(error)))
+    ctrlc::set_handler(handler).map_err(|error| {
+        let source = match error {
+            ctrlc::Error::System(source) => source,
+            other => io::Error::other(other),
+        };
+        Failure::io("waiting for Ctrl-C", source)
+    })
 }
 
 /// Ends the process at once, as a crash would, and says in which state that leaves things.
