@@ -42,8 +42,8 @@ struct Tail {
 
 #[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Tailing {
-    Live(Follower),
-    Outside(DirectoryFollower),
+    Live(Box<Follower>),
+    Outside(Box<DirectoryFollower>),
 }
 
 /// A copy that was made: its directory, the first record in it and the one that would come next.
@@ -234,8 +234,8 @@ impl Life {
         let outside = self.rng.one_in(2);
         self.say(format!("follow from {place:?}, outside: {outside}"));
         let opened = match outside {
-            true => self.options().follow(place).map(Tailing::Outside),
-            false => wal.follow(place).map(Tailing::Live),
+            true => self.options().follow(place).map(|follower| Tailing::Outside(Box::new(follower))),
+            false => wal.follow(place).map(|follower| Tailing::Live(Box::new(follower))),
         };
         match opened {
             Ok(follower) => self.tails.push(Tail { follower, next }),

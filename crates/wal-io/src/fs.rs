@@ -179,15 +179,6 @@ impl FsStorage {
         }
     }
 
-    /// Whether the name stands for this file.
-    fn is_named(&self, file: &File, name: &str) -> rustix::io::Result<bool> {
-        match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(there) => Ok((there.st_dev, there.st_ino) == identity(file.as_fd())?),
-            Err(Errno::NOENT) => Ok(false),
-            Err(errno) => Err(errno),
-        }
-    }
-
     /// Says what the name stands for instead of a regular file.
     fn why_refused(&self, name: &str, errno: Errno) -> io::Error {
         match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
@@ -287,9 +278,9 @@ fn not_regular(kind: FileType) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("is a {kind}, not a regular file"))
 }
 
-/// What tells one file or directory from another: device and inode.
-fn identity(file: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
-    let stat = retry(|| sys::fstat(file))?;
+/// What tells one directory from another: device and inode.
+fn identity(directory: BorrowedFd<'_>) -> rustix::io::Result<(u64, u64)> {
+    let stat = retry(|| sys::fstat(directory))?;
     Ok((stat.st_dev, stat.st_ino))
 }
 
@@ -400,7 +391,7 @@ impl Storage for FsStorage {
             let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
             match file.try_lock() {
                 // Whoever held it may have removed the file, and a lock on that keeps nobody out.
-                Ok(()) if !self.is_named(&file, name).map_err(|errno| fail(errno.into()))? => {}
+                Ok(()) if retry(|| sys::fstat(&file)).map_err(|errno| fail(errno.into()))?.st_nlink == 0 => {}
                 Ok(()) => return Ok(Box::new(FsLock { file, owner: Arc::clone(&self.owner) })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}

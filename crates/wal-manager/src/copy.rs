@@ -29,6 +29,9 @@ use crate::wal::{Inner, Wal};
 /// Behind the name of a directory that is being made.
 const MAKING: &str = ".making";
 
+/// How often a copy begins anew because another one to the same target has finished or failed.
+const ATTEMPTS_MAX: usize = 16;
+
 /// What a copy holds: exactly these records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -160,7 +163,7 @@ where
     let path: PathBuf = path.components().collect();
     let mut making = path.clone().into_os_string();
     making.push(MAKING);
-    loop {
+    for _ in 0..ATTEMPTS_MAX {
         check_vacant(&path)?;
         let storage = FsStorage::create(PathBuf::from(&making))?;
         // INVARIANT: W5. Whoever has the lock of the directory of that name is the only one who makes this target, from the second look at the target
@@ -182,6 +185,7 @@ where
         drop(lock);
         return made.map(|made| made.placed(path));
     }
+    Err(Error::Locked { path: making.into() })
 }
 
 /// # Errors

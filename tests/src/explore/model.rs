@@ -159,7 +159,8 @@ impl Model {
 
     /// G11: a recovery found the hold there.
     pub fn found_hold(&mut self, from: Option<u64>) -> Result<(), String> {
-        if !(self.held.contains(&from) || self.held.is_empty() && from.is_none()) {
+        let never = self.held.is_empty() && from.is_none();
+        if !never && !self.held.contains(&from) {
             return Err(format!("G11: the hold is at {from:?}, not at one of {:?}", self.held));
         }
         self.holds(from);

@@ -428,8 +428,9 @@ fn x1_a_lock_on_a_file_that_was_removed_keeps_everybody_out_all_the_same() {
                     let Ok(lock) = storage.lock("LOCK") else { continue };
                     assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0, "two have the lock");
                     turns.fetch_add(1, Ordering::Relaxed);
-                    storage.unlink("LOCK").unwrap();
                     holders.fetch_sub(1, Ordering::SeqCst);
+                    // From here on a new file may be made, and locked.
+                    storage.unlink("LOCK").unwrap();
                     drop(lock);
                 }
             });

@@ -16,16 +16,19 @@ pub(super) fn dropped_family() {
     // Both families in one log, which the other one keeps.
     let dropped = world.session.append(draft(0), Synced).expect("nothing fails").seqs.first().get();
     world.session.append(odd(0), Synced).expect("nothing fails");
-    let model = Arc::clone(&world.model);
-    let threads = vec![
+    let dropper = || {
+        let model = Arc::clone(&world.model);
         world.spawn(move |session| {
             model.history().marking(0, dropped);
             session.wal.drop_family(FamilyId::new(0)).expect("nothing fails");
             model.history().marked(0, dropped);
-        }),
+        })
+    };
+    let threads = vec![
+        dropper(),
+        dropper(),
         world.spawn(|session| drop(session.rotate().expect("nothing fails"))),
-        world.spawn(|session| _ = session.append(odd(10), Synced).expect("nothing fails")),
-        world.spawn(|session| _ = session.append(odd(20), Buffered).expect("nothing fails")),
+        world.spawn(|session| _ = session.append(odd(10), Buffered).expect("nothing fails")),
     ];
     world.end(threads);
 }
