@@ -130,6 +130,10 @@ impl Found {
 /// # Panics
 ///
 /// If there is none after two minutes.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "another process is waited for, which tells nobody when it is ready"
+)]
 pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
