@@ -268,6 +268,29 @@ fn o5_waits_rotations_and_files_made_ahead_are_measured() {
 }
 
 #[test]
+fn o5_the_waits_of_leaders_and_of_sleepers_are_measured() {
+    let exporter = Exporter::default();
+    let storage = FaultyStorage::new(MemStorage::new());
+    let wal = exporter.open(options(&storage));
+    let gate = storage.gate(Which::On(Kind::SyncData, ".wal"), 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| wal.append(record(b"leads")).unwrap());
+        gate.reached();
+        for _ in 0..3 {
+            scope.spawn(|| wal.append(record(b"sleeps, or comes late")).unwrap());
+        }
+        while wal.last_seq() < Some(SeqNum::new(4)) {
+            std::thread::yield_now();
+        }
+        exporter.assert(&[(names::COMMIT_WAIT_SECONDS, 0.0)]);
+        gate.open();
+    });
+    let groups = exporter.value(names::GROUPS);
+    assert!(groups < 4.0, "they share syncs");
+    exporter.assert(&[(names::COMMIT_WAIT_SECONDS, 4.0), (names::SYNC_SECONDS, groups)]);
+}
+
+#[test]
 fn o5_failures_and_what_goes_on_behind_them_are_counted() {
     let exporter = Exporter::default();
     let storage = FaultyStorage::new(MemStorage::new());

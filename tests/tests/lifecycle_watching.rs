@@ -207,6 +207,11 @@ fn o6_a_sync_that_hangs_is_seen_while_it_does() {
             gate.reached();
             let age = || clock.wall().as_secs_f64() - since();
             assert_eq!((since(), age()), (begun, 0.0));
+            // Whoever went to the disk has woken it.
+            while clock.0.deadline().is_none() {
+                thread::yield_now();
+            }
+            assert_eq!(clock.0.deadline(), Some(5 * SECOND));
             clock.0.advance(4 * SECOND);
             assert_eq!((age(), stalls.try_recv()), (4.0, Err(mpsc::TryRecvError::Empty)));
             clock.0.advance(SECOND);
@@ -295,7 +300,7 @@ fn o6_whatever_hangs_is_named() {
             wal.append(record(b"the second log")).unwrap();
             wal.mark_flushed(FamilyId::DEFAULT, SeqNum::new(1)).unwrap();
         }),
-        (DiskWork::Resume, Which::On(Kind::Create, ".wal"), |wal| drop(wal.resume().unwrap())),
+        (DiskWork::Resume, Which::On(Kind::Create, ".wal"), |wal| _ = wal.resume().unwrap()),
     ];
     assert_eq!(hangs.each_ref().map(|(work, ..)| *work), DiskWork::ALL);
     for (work, which, act) in hangs {

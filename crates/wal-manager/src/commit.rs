@@ -411,41 +411,40 @@ impl Commit {
         if level == Durability::Buffered || self.has_reached(index, level) {
             return Ok(());
         }
-        // Against a sync, two looks at the clock are nothing; against a write they are not.
-        let begin = (level == Durability::Synced).then(|| self.clock.monotonic());
-        self.wait_or_lead(index, level)?;
-        if let Some(begin) = begin {
-            let waited = self.clock.monotonic().saturating_sub(begin);
-            self.metrics.commit_wait_seconds.record(waited.as_secs_f64());
-        }
-        Ok(())
-    }
-
-    fn wait_or_lead(&self, index: Index, level: Durability) -> Result<()> {
+        let mut begin = None;
         loop {
             let mut state = self.lock();
             let reached = if level == Durability::Synced { state.durable } else { state.written };
-            if reached.index >= index {
-                return Ok(());
+            let mut led = None;
+            if reached.index < index {
+                // A record that did not get there will not any more.
+                state.check()?;
+                if level == Durability::Synced {
+                    state.sync_wanted = state.sync_wanted.max(index);
+                }
+                if state.exclusive || state.in_flight.is_some() {
+                    // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
+                    let round = self.round(state.round_for(index, level));
+                    round.waiting.fetch_add(1, Ordering::Relaxed);
+                    let value = round.word.value();
+                    drop(state);
+                    if level == Durability::Synced {
+                        begin.get_or_insert_with(|| self.clock.monotonic());
+                    }
+                    round.word.wait(value);
+                } else {
+                    led = Some(self.lead(state, Why::Asked));
+                }
+                if !self.has_reached(index, level) {
+                    continue;
+                }
             }
-            // A record that did not get there will not any more.
-            state.check()?;
-            if level == Durability::Synced {
-                state.sync_wanted = state.sync_wanted.max(index);
+            // Who leads at once has waited for his group, and that is measured already. A look at the clock is nothing against a sleep.
+            let waited = begin.map(|begin| self.clock.monotonic().saturating_sub(begin)).or(led);
+            if let Some(waited) = waited.filter(|_| level == Durability::Synced) {
+                self.metrics.commit_wait_seconds.record(waited.as_secs_f64());
             }
-            if state.exclusive || state.in_flight.is_some() {
-                // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
-                let round = self.round(state.round_for(index, level));
-                round.waiting.fetch_add(1, Ordering::Relaxed);
-                let value = round.word.value();
-                drop(state);
-                round.word.wait(value);
-            } else {
-                self.lead(state, Why::Asked);
-            }
-            if self.has_reached(index, level) {
-                return Ok(());
-            }
+            return Ok(());
         }
     }
 
@@ -459,20 +458,22 @@ impl Commit {
         Ok(self.lock().durable)
     }
 
-    /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there.
-    pub(crate) fn lead<'a>(&'a self, state: Guard<'a>, why: Why) {
+    /// Takes the forming group to the disk, and syncs if somebody waits for that. The caller has seen that nobody else is there. Returns how long a
+    /// sync took, and the wait for others before it.
+    pub(crate) fn lead<'a>(&'a self, state: Guard<'a>, why: Why) -> Duration {
         // Whatever panics from here on, dropping this tells the others. It takes the mutex, so the guard below goes first.
         let mut leader = Leader { commit: self, done: false, leads: true, group: None };
         let mut state = state;
         state.round = state.round.wrapping_add(1);
         state.in_flight = Some(InFlight::GATHERING);
         let round = self.round(state.round);
+        let mut gathered = None;
         let wants_sync = |state: &State| why != Why::Asked || state.sync_wanted > state.durable.index;
         if why == Why::Asked && wants_sync(&state) {
             let arrived = 1 + round.waiting.load(Ordering::Relaxed);
             if let Some((writers, longest)) = state.gather.begin(arrived) {
                 drop(state);
-                self.gather(round, writers, longest);
+                gathered = Some(self.gather(round, writers, longest));
                 state = self.lock();
                 state.gather.ended(arrived, 1 + round.waiting.load(Ordering::Relaxed));
             }
@@ -486,7 +487,8 @@ impl Commit {
             // Everybody was told while this one waited: nothing is written behind bytes of which nothing is known (row 54).
             leader.done = true;
             state.in_flight = None;
-            return self.tell_blocked(&state);
+            self.tell_blocked(&state);
+            return Duration::ZERO;
         }
         let (target, digest) = (state.accepted, state.active.encoder.digest());
         let records = state.forming_records;
@@ -564,7 +566,8 @@ impl Commit {
             next.word.wake_one();
         }
         if seeded_bug!(WakesOne) {
-            return round.word.wake_one();
+            round.word.wake_one();
+            return took;
         }
         if woken > 0 {
             round.word.wake_all();
@@ -577,6 +580,7 @@ impl Commit {
         }
         // Last, as above.
         self.show(undurable);
+        gathered.map_or(took, |begin| self.clock.monotonic().saturating_sub(begin))
     }
 
     /// Sets the gauges of what is not durable, as it is now.
@@ -643,20 +647,21 @@ impl Commit {
         self.show(undurable);
     }
 
-    /// Waits for writers that are just returning; ends at once when they are there.
-    fn gather(&self, round: &Round, writers: u32, longest: Duration) {
+    /// Waits for writers that are just returning; ends at once when they are there. Returns when it began.
+    fn gather(&self, round: &Round, writers: u32, longest: Duration) -> Duration {
         let begin = self.clock.monotonic();
         for _ in 0..gather::LOOKS_MAX {
             let all = 1 + round.waiting.load(Ordering::Relaxed) >= writers;
             let late = || self.clock.monotonic().saturating_sub(begin) >= longest;
             if (all || late()) && !seeded_bug!(AdaptiveWaitsForever) {
-                return;
+                return begin;
             }
             yield_now();
         }
         while seeded_bug!(AdaptiveWaitsForever) && 1 + round.waiting.load(Ordering::Relaxed) < writers {
             yield_now();
         }
+        begin
     }
 
     /// Writes a group, and syncs it with everything before it if `sync`. Returns what a sync took.

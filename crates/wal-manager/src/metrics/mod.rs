@@ -241,13 +241,12 @@ impl Metrics {
 
     /// The log has stopped because of this.
     pub(crate) fn failed(&self, cause: &Error) {
-        match cause {
-            Error::Io(error) => match error.operation() {
+        // Of a panic somewhere in between, the gauge of poisoned logs and the event tell.
+        if let Error::Io(error) = cause {
+            match error.operation() {
                 Operation::SyncData | Operation::SyncAll => self.sync_failures.increment(1),
                 _ => self.write_failures.increment(1),
-            },
-            // A panic somewhere in between; the gauge of poisoned logs and the event tell of it.
-            _ => {}
+            }
         }
     }
 
