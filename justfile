@@ -91,7 +91,7 @@ golden:
 
 # docs/monitoring on a real Prometheus, which scrapes the drill: needs Debian's prometheus and prometheus-node-exporter.
 monitoring:
-    cargo test -p wal-tests --test monitoring --test real_prometheus -- --include-ignored
+    cargo test -p wal-tests --test monitoring -- --include-ignored
 
 # The documentation of every crate.
 docs:
