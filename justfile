@@ -96,7 +96,7 @@ golden:
 
 # docs/monitoring on a real Prometheus, which scrapes the drill: needs Debian's prometheus and prometheus-node-exporter.
 monitoring:
-    cargo test -p wal-tests --test monitoring --test real_prometheus -- --include-ignored
+    cargo test -p wal-tests --test monitoring -- --include-ignored
 
 # Write the lists of the public API again, after a deliberate change; the diff is what is reviewed.
 api:

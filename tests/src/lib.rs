@@ -18,7 +18,6 @@ pub mod history;
 pub mod life;
 pub mod logs;
 pub mod model;
-pub mod monitoring;
 pub mod naive;
 pub mod real;
 pub mod real_calls;

@@ -132,6 +132,30 @@ fn metrics_are_served_while_children_come_and_go() {
     assert!(run.exits(3).err.contains("metrics"));
 }
 
+#[test]
+fn a_drill_that_goes_on_forever_ends_with_ctrl_c_and_a_check() {
+    let home = home();
+    fs::create_dir(&home.path).unwrap();
+    let input = home.path.join("lines.txt");
+    fs::write(&input, "a line\n".repeat(500)).unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let args = ["drill", "--forever", "--kills", "1", "--metrics", &address, "--json", "--input"];
+    let mut child = command([&args[..], &[input.to_str().unwrap()]].concat()).spawn().unwrap();
+    // With one kill a drill opens the log a few times; this one begins again and again.
+    let opens = || scrape(&address).and_then(|text| value(&text, "wal_recovery_duration_seconds_count"));
+    while opens().is_none_or(|opens| opens < 12.0) {
+        assert!(child.try_wait().unwrap().is_none(), "it ends by itself");
+    }
+    let signal = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signal.success());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["passed"], true);
+    assert!(number(&report, "kills") > 1 && number(&report, "rounds") > 2, "{report}");
+    assert!(number(&report, "checked") >= 500 && report["kept"].is_null());
+}
+
 fn scrape(address: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream

@@ -4,8 +4,8 @@ use metrics::Unit;
 use serde_json::{Value, json};
 use wal_manager::metrics::{BUILD_INFO, FILE_WAY, Metric, MetricKind};
 
-use super::layout::{Panel, Row, Shows, View};
-use super::metric;
+use crate::files::metric;
+use crate::layout::{Panel, Row, Shows, View};
 
 /// Version of the JSON's structure: Grafana 10 and newer read it and bring it up to theirs.
 const SCHEMA_VERSION: u64 = 39;
@@ -13,7 +13,7 @@ const SCHEMA_VERSION: u64 = 39;
 /// Series that the user chose at the top.
 const CHOSEN: &str = r#"instance=~"$instance", wal=~"$wal""#;
 
-pub(super) fn dashboard(rows: &[Row]) -> Value {
+pub(crate) fn dashboard(rows: &[Row]) -> Value {
     let mut grid = Grid::default();
     let mut panels = Vec::new();
     for row in rows {
@@ -23,7 +23,7 @@ pub(super) fn dashboard(rows: &[Row]) -> Value {
     json!({
         "uid": "wal",
         "title": "Write-ahead log",
-        "description": "Written by code from the list of metrics: change tests/src/monitoring, not this file.",
+        "description": "Written by code from the list of metrics: change tests/tests/monitoring, not this file.",
         "tags": ["wal"],
         "schemaVersion": SCHEMA_VERSION,
         "version": 1,

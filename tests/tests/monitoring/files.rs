@@ -1,28 +1,26 @@
 //! The Grafana dashboard of `docs/monitoring`, made from the list of metrics: a metric's kind and unit say how it is asked for and drawn, and
-//! [`layout`] says in which panel.
-
-mod grafana;
-pub mod layout;
-pub mod server;
+//! [`layout`] says in which panel. And the other files there.
 
 use std::path::PathBuf;
 
 use wal_manager::metrics::{ALL, Metric, MetricKind};
 
+use crate::{grafana, layout};
+
 /// The dashboard's JSON, as it is committed.
-pub fn dashboard() -> String {
+pub(crate) fn dashboard() -> String {
     let mut text = serde_json::to_string_pretty(&grafana::dashboard(layout::ROWS)).expect("JSON");
     text.push('\n');
     text
 }
 
 /// Where a file of `docs/monitoring` is.
-pub fn path(name: &str) -> PathBuf {
+pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring").join(name)
 }
 
 /// The text of a file of `docs/monitoring`.
-pub fn read(name: &str) -> String {
+pub(crate) fn read(name: &str) -> String {
     let path = path(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -32,12 +30,12 @@ pub fn read(name: &str) -> String {
 /// # Panics
 ///
 /// If it is not there.
-pub fn metric(name: &str) -> &'static Metric {
+pub(crate) fn metric(name: &str) -> &'static Metric {
     ALL.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("there is no metric {name}"))
 }
 
 /// Every name in `text` that could be a series of the log, or one that was recorded from them: `wal_...` and `wal:...`.
-pub fn series_in(text: &str) -> Vec<String> {
+pub(crate) fn series_in(text: &str) -> Vec<String> {
     let inside = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut names: Vec<String> = text
         .split(|c| !inside(c))
@@ -50,7 +48,7 @@ pub fn series_in(text: &str) -> Vec<String> {
 }
 
 /// The metric that a series belongs to: a histogram's are `NAME_bucket`, `NAME_sum` and `NAME_count`.
-pub fn metric_of(series: &str) -> Option<&'static Metric> {
+pub(crate) fn metric_of(series: &str) -> Option<&'static Metric> {
     ALL.iter().find(|metric| match metric.kind {
         MetricKind::Histogram => ["_bucket", "_sum", "_count"]
             .iter()

@@ -1,12 +1,21 @@
 //! `docs/monitoring` and what belongs to it: the dashboard is what the code writes and shows every metric, rules and alerts name metrics that
-//! exist, and every alert has its section in the runbook. `real_prometheus.rs` runs all of it.
+//! exist, and every alert has its section in the runbook. [`real`] runs all of it.
+
+mod files;
+mod grafana;
+mod layout;
+#[cfg(target_os = "linux")]
+mod real;
+#[cfg(target_os = "linux")]
+mod server;
 
 use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::Value;
 use wal_manager::metrics::ALL;
-use wal_tests::monitoring::{dashboard, metric_of, path, read, series_in};
+
+use files::{dashboard, metric_of, path, read, series_in};
 
 /// `REGENERATE=1 cargo test -p wal-tests --test monitoring` writes the file anew.
 #[test]
@@ -38,7 +47,7 @@ fn o7_every_metric_is_in_a_panel_with_its_help() {
         let help = |panel: &Value| panel["description"].as_str().unwrap().contains(metric.help);
         assert!(
             shown.iter().any(help),
-            "no panel shows {}: put it into tests/src/monitoring/layout.rs",
+            "no panel shows {}: put it into tests/tests/monitoring/layout.rs",
             metric.name
         );
     }

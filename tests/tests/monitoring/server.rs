@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// A process that ends with the test.
 #[derive(Debug)]
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     /// Starts it, without a word to this test's output.
@@ -19,7 +19,7 @@ impl Running {
     /// # Panics
     ///
     /// If it cannot be started.
-    pub fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(
             quiet
@@ -37,12 +37,12 @@ impl Drop for Running {
 }
 
 /// An address of this machine whose port was free a moment ago.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address")
 }
 
 /// What is at `path` there; nothing if nobody answers, or not with 200.
-pub fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     // HTTP/1.0, so that the answer ends with the connection and is not sent in chunks.
     write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").ok()?;
@@ -54,14 +54,14 @@ pub fn get(address: SocketAddr, path: &str) -> Option<String> {
 
 /// A running server.
 #[derive(Debug)]
-pub struct Prometheus {
+pub(crate) struct Prometheus {
     address: SocketAddr,
     _process: Running,
 }
 
 impl Prometheus {
     /// Starts one with this configuration, which keeps its data in `storage`.
-    pub fn start(config: &Path, storage: &Path) -> Self {
+    pub(crate) fn start(config: &Path, storage: &Path) -> Self {
         let address = free_address();
         let mut command = Command::new("prometheus");
         command
@@ -78,7 +78,7 @@ impl Prometheus {
     /// # Panics
     ///
     /// If the server refuses the question: a query with a mistake in it, say.
-    pub fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+    pub(crate) fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
         let parameters: Vec<String> =
             parameters.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
         let answer = get(self.address, &format!("/api/v1/{path}?{}", parameters.join("&")));
@@ -89,12 +89,12 @@ impl Prometheus {
     }
 
     /// What a query gives now.
-    pub fn now(&self, query: &str) -> Found {
+    pub(crate) fn now(&self, query: &str) -> Found {
         Found::of(&self.ask("query", &[("query", query)]))
     }
 
     /// What a query gives over the last minute, as the panels with a line over time ask.
-    pub fn lately(&self, query: &str) -> Found {
+    pub(crate) fn lately(&self, query: &str) -> Found {
         let now = self.ask("query", &[("query", "time()")])["result"][0].as_f64().expect("a time");
         let (start, end) = ((now - 60.0).to_string(), now.to_string());
         Found::of(
@@ -105,11 +105,11 @@ impl Prometheus {
 
 /// What a query has found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
+pub(crate) struct Found {
     /// Series, also those that are no numbers.
-    pub series: usize,
+    pub(crate) series: usize,
     /// Points that are numbers: a quantile of nothing is none.
-    pub points: usize,
+    pub(crate) points: usize,
 }
 
 impl Found {
@@ -132,9 +132,9 @@ impl Found {
 /// If there is none after two minutes.
 #[allow(
     clippy::disallowed_methods,
-    reason = "a real server in another process: there is nothing else to wait on"
+    reason = "another process is waited for, which tells nobody when it is ready"
 )]
-pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         if let Some(answer) = ask() {

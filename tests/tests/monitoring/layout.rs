@@ -4,27 +4,27 @@ use wal_manager::metrics as m;
 
 /// A row of the dashboard: the question that its panels answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// The question.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// What answers it.
-    pub panels: &'static [Panel],
+    pub(crate) panels: &'static [Panel],
 }
 
 /// A panel.
 #[derive(Clone, Copy, Debug)]
-pub struct Panel {
+pub(crate) struct Panel {
     /// What it shows.
-    pub title: &'static str,
+    pub(crate) title: &'static str,
     /// How.
-    pub view: View,
+    pub(crate) view: View,
     /// Names of metrics of one unit, or of recorded series with a unit of Grafana's.
-    pub shows: Shows,
+    pub(crate) shows: Shows,
 }
 
 /// What a panel shows.
 #[derive(Clone, Copy, Debug)]
-pub enum Shows {
+pub(crate) enum Shows {
     /// Metrics: kind and unit say how.
     Metrics(&'static [&'static str]),
     /// A query of its own: its unit in Grafana, its legend, its explanation, and PromQL.
@@ -33,7 +33,7 @@ pub enum Shows {
 
 /// How a panel shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
+pub(crate) enum View {
     /// Lines over time: counters as rates, gauges as they are, histograms as quantiles.
     Lines,
     /// Bars over time: how often something has happened since the last point. For what is rare.
@@ -56,7 +56,7 @@ const fn panel(title: &'static str, view: View, shows: Shows) -> Panel {
 }
 
 /// The dashboard, from top to bottom.
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     Row {
         title: "Is it safe?",
         panels: &[

@@ -1,5 +1,4 @@
 //! A real Prometheus, Debian's: it accepts `docs/monitoring`, scrapes the drill, and answers every query of the dashboard and of the alerts.
-#![cfg(target_os = "linux")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,9 +11,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use wal_manager::metrics::{ALL, MetricKind};
-use wal_tests::monitoring::server::{Found, Prometheus, Running, free_address, get, wait_for};
-use wal_tests::monitoring::{dashboard, path, read};
 use wal_tests::real::run;
+
+use crate::files::{dashboard, path, read};
+use crate::server::{Found, Prometheus, Running, free_address, get, wait_for};
 
 const WALCTL: &str = env!("CARGO_BIN_EXE_walctl-under-test");
 
