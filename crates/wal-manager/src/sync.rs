@@ -1,6 +1,6 @@
 //! The locks that threads meet at: std's. Under `cfg(wal_shuttle)`, which only tests set, those of shuttle, whose scheduler then decides
 //! at each of them who goes on, so that a seed replays an interleaving. A released build cannot reach that: the dependency is there
-//! under the cfg only.
+//! under the cfg and with the feature `shuttle` only.
 
 #[cfg(wal_shuttle)]
 pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};

@@ -1,8 +1,8 @@
 //! Deliberate bugs that test the tests.
 //!
 //! A build with `RUSTFLAGS="--cfg wal_seeded_bugs"` holds all of them, asleep; the environment variable `WAL_SEEDED_BUG` wakes one, by name
-//! or by number. Without that cfg neither this crate nor any of the bugs is part of the build: the crates that hold them depend on this one
-//! under that cfg only, and no feature leads to it. `docs/testing.md` says which layer of tests catches which bug.
+//! or by number. Without that cfg neither this file nor any of the bugs is part of the build: the crates that hold them have this file as a module
+//! under that cfg only (`seeded.rs`, decision 0090), and no feature leads to it. As a crate it is for the gate. `docs/testing.md` says which layer of tests catches which bug.
 #![forbid(unsafe_code)]
 
 use std::sync::OnceLock;
