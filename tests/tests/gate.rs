@@ -198,6 +198,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::FollowerSleepsAtRotation,
             Bug::FollowerJumpsGap,
             Bug::FollowerKeepsOldWindow,
+            Bug::FollowerReadsAnotherLog,
             Bug::ResumeForgetsBuffered,
             Bug::ResumeDuplicates,
             Bug::ResumeFromWrittenNotDurable,

@@ -27,6 +27,7 @@ use crate::caps::{Limits, Place as Room};
 use crate::clock::{Clock, micros};
 use crate::duplicates::{Key, Window};
 use crate::error::{Error, Result};
+use crate::follow::Recent;
 use crate::gather;
 use crate::housekeeping::PREPARE_PART;
 use crate::metrics::Metrics;
@@ -77,6 +78,8 @@ pub(crate) struct Commit {
     /// [`State::looks`] of the last look that the gauges were set from.
     gauges: AtomicU64,
     watchdog: Arc<Watchdog>,
+    /// What followers read most.
+    recent: Arc<Recent>,
 }
 
 /// Those who wait for a round.
@@ -145,6 +148,7 @@ impl Commit {
             metrics,
             gauges: AtomicU64::new(0),
             watchdog,
+            recent: Arc::default(),
         });
         commit.watchdog.start()?;
         if policies.interval.is_some() {
@@ -168,6 +172,10 @@ impl Commit {
 
     pub(crate) fn background(&self) -> &Background {
         &self.background
+    }
+
+    pub(crate) fn recent(&self) -> &Arc<Recent> {
+        &self.recent
     }
 
     pub(crate) fn watchdog(&self) -> &Watchdog {
@@ -506,6 +514,10 @@ impl Commit {
         let at_disk = self.watchdog.begin(DiskWork::Commit, log);
         let mut result = self.write(&*sink, group, records, sync);
         drop(at_disk);
+        if result.is_ok() {
+            // Before the frontier moves: who follows finds it here, and does not read from a disk that is being synced.
+            self.recent.wrote(log, group.start, group.bytes.get());
+        }
         if sync && result.is_ok() {
             // Before the mutex: a recorder that panics under it would leave the others waiting (S8).
             self.metrics.durable_index.set(target.index.get() as f64);

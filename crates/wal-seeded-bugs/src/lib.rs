@@ -218,6 +218,8 @@ bugs! {
     FollowerJumpsGap "W4",
     /// A follower takes what it read ahead of the frontier, or at it, for all there is.
     FollowerKeepsOldWindow "W1",
+    /// A follower takes the last bytes that were written for those of its log, whichever they are of.
+    FollowerReadsAnotherLog "W1",
     // The format.
     /// The checksum does not cover the length.
     LengthNotCovered "f26",

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use wal_format::{Epoch, Index, LogNumber};
 
 use crate::error::{Error, Result};
-use crate::follow::chain::{After, Chain};
+use crate::follow::chain::{After, Chain, Opened};
 use crate::follow::cursor::{Cursor, Open};
+use crate::follow::recent::RecentSource;
 use crate::follow::registry::Registered;
 use crate::follow::{FollowFrom, is_gone};
 use crate::keepers::{KeeperKind, Pin};
@@ -174,8 +175,14 @@ impl Follower {
     fn begin(&mut self) -> Result<bool> {
         let (durable, logs) = self.frontier();
         let found = self.among(&logs).find(self.cursor.from, Some(durable))?;
-        self.cursor.open = found.map(|(file, place)| Open::new(file, place));
+        self.cursor.open = found.map(|(file, place)| Open::new(self.with_recent(file), place));
         Ok(self.cursor.open.is_some())
+    }
+
+    /// What was just written to the log is read from memory.
+    fn with_recent(&self, opened: Opened) -> Opened {
+        let recent = Arc::clone(self.watch.inner().commit.recent());
+        Opened { source: Arc::new(RecentSource { recent, log: opened.log, file: opened.source }), ..opened }
     }
 
     fn among<'a>(&'a self, logs: &'a [LogNumber]) -> Chain<'a> {
@@ -212,6 +219,7 @@ impl Follower {
             Some(After::Next(_)) if seeded_bug!(FollowerSleepsAtRotation) => return Ok(false),
             Some(After::Next(next)) if end == read_to => {
                 let crossed = next.log;
+                let next = self.with_recent(next);
                 self.cursor.cross(next)?;
                 if let Some(hold) = &self.hold {
                     hold.advance(crossed);

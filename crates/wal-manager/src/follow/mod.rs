@@ -10,6 +10,7 @@ mod chain;
 mod cursor;
 mod directory;
 mod live;
+mod recent;
 mod registry;
 mod seek;
 
@@ -23,6 +24,7 @@ use crate::inspect;
 
 pub use directory::{DirectoryFollower, POLL_INTERVAL_DEFAULT};
 pub use live::{Follower, FollowerStream};
+pub(crate) use recent::Recent;
 pub(crate) use registry::Followers;
 
 /// Where a follower begins.

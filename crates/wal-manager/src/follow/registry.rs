@@ -38,6 +38,7 @@ impl Registered {
         places.last_id += 1;
         let id = places.last_id;
         drop(places);
+        inner.commit.recent().begin();
         let registered = Self { inner, id, read, untold: 0 };
         registered.change(|places| _ = places.insert(id, read));
         registered
@@ -78,6 +79,7 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let id = self.id;
+        self.inner.commit.recent().end();
         self.change(|places| _ = places.remove(&id));
     }
 }

@@ -142,6 +142,6 @@ fn t5_a_bench_that_fails_or_is_interrupted_leaves_neither_files_nor_half_a_repor
     let signal = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(signal.success());
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     only_the_older_one();
 }
