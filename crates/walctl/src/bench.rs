@@ -15,7 +15,6 @@ mod sweep;
 mod text;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tempfile::TempDir;
 use wal_manager::Wal;
 
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::out::Out;
 use numbers::Point;
 use sides::{Bare, Calls, Load, Log, STOP, Times};
@@ -70,8 +70,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     refuse_a_log(&args.dir)?;
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
-        .map_err(|error| Failure::io("waiting for Ctrl-C", io::Error::other(error)))?;
+    interrupt::on(|| STOP.store(true, Ordering::Relaxed))?;
     // Before anything is measured: a page that cannot be written is told at once.
     let report = args.report.as_deref().map(files::Files::new).transpose()?;
     let made = tempfile::Builder::new().prefix("walctl-bench-").tempdir_in(&args.dir);

@@ -24,6 +24,7 @@ use super::plan::Random;
 use super::process;
 use super::report::Report;
 use crate::exit::{Exit, Failure};
+use crate::interrupt;
 use crate::out::{self, Out};
 use crate::progress;
 
@@ -31,8 +32,7 @@ use crate::progress;
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    ctrlc::set_handler(|| STOP.store(true, Ordering::Relaxed))
-        .map_err(|error| Failure::io("waiting for Ctrl-C", io::Error::other(error)))?;
+    interrupt::on(|| STOP.store(true, Ordering::Relaxed))?;
     let clock = SystemClock::default();
     let seed = match args.seed {
         Some(seed) => seed,
