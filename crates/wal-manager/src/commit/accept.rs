@@ -1,0 +1,135 @@
+//! What is accepted: checked, ordered, encoded into the group that is forming.
+
+use std::mem;
+use std::time::Duration;
+
+use tracing::trace;
+use wal_format::encode::LogEncoder;
+use wal_format::record::Head;
+use wal_format::{FamilyId, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange};
+
+use crate::caps::Place as Room;
+use crate::clock::micros;
+use crate::duplicates::Key;
+use crate::error::{Error, Result};
+use crate::record::{Appended, Record};
+
+use super::{Commit, GROUP_BYTES_MAX, Guard, Why};
+
+/// So many times [`Options::sync_bytes`](crate::Options::sync_bytes) may be written and not durable; then appends wait for the sync. Four: a part is at
+/// the disk while others are filled, and a sync that is slow for once stops nobody.
+const UNSYNCED_PARTS_MAX: u64 = 4;
+
+/// What [`Commit::accept`] did with a record.
+pub(crate) enum Accepted {
+    /// It is ordered and encoded.
+    Record(Appended),
+    /// The active log has no room for it: rotate, then try again.
+    LogFull(LogNumber),
+    /// The file of the active log needs space up to there: reserve it, then try again.
+    SpaceWanted(LogNumber, u64),
+}
+
+impl Commit {
+    /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs; since when is noted in `stalled`, if it is not yet.
+    pub(crate) fn accept(&self, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Accepted> {
+        check_record(record)?;
+        let key = Key::of(record, self.window, &*self.clock);
+        let mut state = self.lock();
+        loop {
+            state.check()?;
+            let full = state.forming.len() >= state.group_bytes() && state.in_flight.is_none();
+            let too_much = state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX);
+            if !(state.exclusive || full || too_much || state.forming.len() >= GROUP_BYTES_MAX) {
+                break;
+            }
+            stalled.get_or_insert_with(|| self.clock.monotonic());
+            if state.exclusive {
+                state = self.wait(state);
+            } else if full {
+                // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
+                self.lead(state, Why::Asked);
+                state = self.lock();
+            } else if state.forming.len() >= GROUP_BYTES_MAX {
+                state = self.wait(state);
+            } else {
+                // INVARIANT: RS1. What a resume has to keep is bounded.
+                state = self.wait_for_room(state);
+            }
+        }
+        if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
+            && let Some(original) = duplicates.find(key, state.next_index)
+        {
+            drop(state);
+            self.metrics.duplicates.increment(1);
+            return Ok(Accepted::Record(original));
+        }
+        let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
+        if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
+            return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
+        }
+        let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
+        let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
+        let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
+        let mut head = Head::new(record.kind, state.next_index, seqs);
+        head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
+        if let Some(key) = key {
+            head.duplicate_key = Some(key.key.to_le_bytes());
+            head.time_micros = key.time_micros.or(head.time_micros);
+        }
+        let longest = LogEncoder::record_length_max(record.payload.len());
+        if state.active.encoder.offset().saturating_add(longest) > state.room.end {
+            // Near some end, of the log or of the room that there is. To know it exactly costs an envelope, so only here.
+            let length = state.active.encoder.record_length(&head, record.families, record.payload.len());
+            if seeded_bug!(RefusedUsesNumbers) && state.place(length).is_err() {
+                (state.next_index, state.seq_floor) = (next_index, next_floor);
+            }
+            match state.place(length)? {
+                Room::Space(_) if seeded_bug!(SpaceNotCounted) => {}
+                Room::Here => {}
+                Room::Next => return Ok(Accepted::LogFull(state.active.log)),
+                Room::Space(end) => return Ok(Accepted::SpaceWanted(state.active.log, end)),
+            }
+        }
+        let appended = state.encode(&head, record.families, record.payload);
+        if let (Some(duplicates), Some(key)) = (&mut state.duplicates, key) {
+            duplicates.insert(key, appended);
+        }
+        state.next_index = next_index;
+        state.seq_floor = next_floor;
+        let ring = mem::take(&mut state.parked);
+        drop(state);
+        if ring {
+            self.background.bell.ring();
+        }
+        self.metrics.appends.increment(1);
+        self.metrics.append_bytes.increment(record.payload.len() as u64);
+        self.metrics.last_seq.set(seqs.last().get() as f64);
+        trace!(index = appended.index.get(), bytes = record.payload.len(), "wal.appended");
+        Ok(Accepted::Record(appended))
+    }
+
+    /// Waits until some of what is written has become durable; makes it so if there is no thread that does.
+    fn wait_for_room<'a>(&'a self, state: Guard<'a>) -> Guard<'a> {
+        if state.threadless && state.in_flight.is_none() && !state.syncing {
+            self.lead(state, Why::Drain);
+            return self.lock();
+        }
+        self.background.bell.ring();
+        self.wait(state)
+    }
+}
+
+/// What the reader would refuse, the writer refuses before a byte is written (A2).
+fn check_record(record: &Record<'_>) -> Result<()> {
+    let families = record.families;
+    let ascending = families.windows(2).all(|pair| matches!(pair, [low, high] if low < high));
+    let in_range = families.last().is_some_and(|family| *family <= FamilyId::MAX);
+    match record.payload.len() {
+        0 => Err(Error::EmptyRecord),
+        bytes if bytes > PAYLOAD_BYTES_MAX => Err(Error::RecordTooLarge { bytes }),
+        _ if families.len() > RECORD_FAMILIES_MAX || !ascending || !in_range => Err(Error::Families),
+        _ if record.count == 0 => Err(Error::NoSequence),
+        _ => Ok(()),
+    }
+}

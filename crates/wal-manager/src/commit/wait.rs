@@ -1,0 +1,129 @@
+//! Those who wait for a record to get as far as they want: with a thread, or awaiting.
+
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use wal_format::Index;
+
+use crate::error::{Error, Result};
+use crate::record::{Durability, Position};
+use crate::watch::Place;
+
+use super::{Commit, Why};
+
+impl Commit {
+    /// Waits until the frontier is behind the record, whoever makes it so.
+    pub(crate) fn wait_durable(&self, index: Index) -> Result<Position> {
+        let mut state = self.lock();
+        loop {
+            if state.durable.index >= index {
+                return Ok(state.durable);
+            }
+            state.check()?;
+            if state.dropped {
+                return Err(Error::Closed);
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// The same for who may not block. With `demand`, it is made so: by the log's own thread, if nobody else is on the way.
+    pub(crate) fn poll_durable(
+        &self,
+        index: Index,
+        demand: bool,
+        place: &mut Option<Place>,
+        context: &Context<'_>,
+    ) -> Poll<Result<Position>> {
+        if !self.has_reached(index, Durability::Synced)
+            && let Some(me) = self.me()
+        {
+            // It leads for those who may not block, and wakes them after a failure.
+            self.background.start(&me)?;
+        }
+        let mut state = self.lock();
+        if let Some(place) = place.take_if(|place| !place.is_of(index)) {
+            state.awaiting.leave(place);
+        }
+        let done = if state.durable.index >= index {
+            Some(Ok(state.durable))
+        } else if let Err(error) = state.check() {
+            Some(Err(error))
+        } else if state.dropped && !demand {
+            Some(Err(Error::Closed))
+        } else {
+            None
+        };
+        if let Some(done) = done {
+            if let Some(place) = place.take() {
+                state.awaiting.leave(place);
+            }
+            return Poll::Ready(done);
+        }
+        // INVARIANT: S8. Entered under the mutex: whoever moves the frontier, or fails, finds it afterwards.
+        *place = Some(state.awaiting.enter(index, *place, context.waker()));
+        if demand {
+            state.sync_wanted = state.sync_wanted.max(index);
+            state.demanded = state.demanded.max(index);
+            // Whoever is at the disk rings when it comes back.
+            let ring = state.in_flight.is_none() && !state.exclusive;
+            drop(state);
+            if ring {
+                self.background.bell.ring();
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Waits until the record is as durable as `level` says.
+    pub(crate) fn wait_for(&self, index: Index, level: Durability) -> Result<()> {
+        if level == Durability::Buffered || self.has_reached(index, level) {
+            return Ok(());
+        }
+        let mut begin = None;
+        loop {
+            let mut state = self.lock();
+            let reached = if level == Durability::Synced { state.durable } else { state.written };
+            let mut led = None;
+            if reached.index < index {
+                // A record that did not get there will not any more.
+                state.check()?;
+                if level == Durability::Synced {
+                    state.sync_wanted = state.sync_wanted.max(index);
+                }
+                if state.exclusive || state.in_flight.is_some() {
+                    // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
+                    let round = self.round(state.round_for(index, level));
+                    round.waiting.fetch_add(1, Ordering::Relaxed);
+                    let value = round.word.value();
+                    drop(state);
+                    if level == Durability::Synced {
+                        begin.get_or_insert_with(|| self.clock.monotonic());
+                    }
+                    round.word.wait(value);
+                } else {
+                    led = Some(self.lead(state, Why::Asked));
+                }
+                if !self.has_reached(index, level) {
+                    continue;
+                }
+            }
+            // Who leads at once has waited for his group, and that is measured already. A look at the clock is nothing against a sleep.
+            let waited = begin.map(|begin| self.clock.monotonic().saturating_sub(begin)).or(led);
+            if let Some(waited) = waited.filter(|_| level == Durability::Synced) {
+                self.metrics.commit_wait_seconds.record(waited.as_secs_f64());
+            }
+            return Ok(());
+        }
+    }
+
+    /// Makes everything accepted so far durable.
+    pub(crate) fn sync(&self) -> Result<Position> {
+        let state = self.lock();
+        state.check()?;
+        let index = state.accepted.index;
+        drop(state);
+        self.wait_for(index, Durability::Synced)?;
+        Ok(self.lock().durable)
+    }
+}
