@@ -247,6 +247,19 @@ impl FsStorage {
             Access::Direct => Err(file.fail(operation)(io::ErrorKind::Unsupported.into())),
         }
     }
+
+    /// Whether the name leads to another file by now, or to none. The number of links alone does not say it everywhere.
+    fn is_removed(&self, name: &str, file: &File) -> rustix::io::Result<bool> {
+        let open = retry(|| sys::fstat(file))?;
+        if open.st_nlink > 0 {
+            return Ok(false);
+        }
+        match retry(|| sys::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) != (open.st_dev, open.st_ino)),
+            Err(Errno::NOENT) => Ok(true),
+            Err(errno) => Err(errno),
+        }
+    }
 }
 
 /// A direct file is read, too.
@@ -392,7 +405,7 @@ impl Storage for FsStorage {
             let file = self.open_file(Operation::Lock, name, OFlags::RDWR | OFlags::CREATE)?;
             match file.try_lock() {
                 // Whoever held it may have removed the file, and a lock on that keeps nobody out.
-                Ok(()) if retry(|| sys::fstat(&file)).map_err(|errno| fail(errno.into()))?.st_nlink == 0 => {}
+                Ok(()) if self.is_removed(name, &file).map_err(|errno| fail(errno.into()))? => {}
                 Ok(()) => return Ok(Box::new(FsLock { file, owner: Arc::clone(&self.owner) })),
                 Err(TryLockError::WouldBlock) => return Err(fail(io::ErrorKind::WouldBlock.into())),
                 Err(TryLockError::Error(source)) if source.kind() == io::ErrorKind::Interrupted => {}

@@ -245,14 +245,17 @@ impl Inner {
             // What is archived already is not read again, however long others keep it.
             base.lowest = base.lowest.max(pin.from());
             let (pieces, _) = self.pieces(&base)?;
-            let _at_disk = self.commit.at_disk(DiskWork::Archive);
             for piece in pieces.iter().filter(|piece| piece.header.log <= last) {
+                // For each log anew: many that wait are no disk that hangs.
+                let at_disk = self.commit.at_disk(DiskWork::Archive);
                 archive.store(piece)?;
+                drop(at_disk);
                 self.metrics.archived_logs.increment(1);
                 any = true;
                 let next = piece.header.log.next().unwrap_or(piece.header.log);
                 pin.advance_quietly(next);
             }
+            let _at_disk = self.commit.at_disk(DiskWork::Archive);
             self.metrics.archive_trimmed_logs.increment(archive.trim(micros(self.clock.wall()))?);
             Ok(())
         })();

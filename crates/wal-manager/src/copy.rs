@@ -165,7 +165,15 @@ where
     making.push(MAKING);
     for _ in 0..ATTEMPTS_MAX {
         check_vacant(&path)?;
-        let storage = FsStorage::create(PathBuf::from(&making))?;
+        let storage = match FsStorage::create(PathBuf::from(&making)) {
+            // It got its name, or was removed, between two looks.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && path.parent().is_some_and(Path::exists) =>
+            {
+                continue;
+            }
+            created => created?,
+        };
         // INVARIANT: W5. Whoever has the lock of the directory of that name is the only one who makes this target, from the second look at the target
         // until it has its name. What another one made meanwhile is not emptied.
         let Some(target) = Target::emptied(&storage)? else { continue };

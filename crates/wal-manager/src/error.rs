@@ -159,7 +159,7 @@ pub enum Error {
     #[error("the {0} numbers are used up")]
     Exhausted(&'static str),
     /// The engine says it flushed what was never appended.
-    #[error("family {family} cannot be flushed through {given}: the newest sequence number is {newest:?}")]
+    #[error("family {family} cannot be flushed through {given}: {}", newest_is(*.newest))]
     FlushedBeyondAppended {
         /// The family.
         family: FamilyId,
@@ -250,7 +250,7 @@ pub enum Error {
         oldest: SeqNum,
     },
     /// A copy, a restore or an archive is to go where there is something already.
-    #[error("{} holds files of a write-ahead log already: choose an empty directory, or one that is not there yet", .path.display())]
+    #[error("{} is not empty: choose an empty directory, or one that is not there yet", .path.display())]
     TargetNotEmpty {
         /// The directory.
         path: PathBuf,
@@ -411,4 +411,12 @@ fn full(cap: Cap, limit: u64, used: u64, needed: u64, cause: Option<&IoError>) -
         ),
         (Cap::Disk, None) => "the disk is full; the log goes on by itself once there is space".to_owned(),
     }
+}
+
+/// What [`Error::FlushedBeyondAppended`] says.
+fn newest_is(newest: Option<SeqNum>) -> String {
+    newest.map_or_else(
+        || "nothing was ever appended".to_owned(),
+        |newest| format!("{newest} is the newest there is"),
+    )
 }

@@ -44,7 +44,9 @@ impl Inner {
                 self.metrics.resume_seconds.record(took.as_secs_f64());
                 self.metrics.poisoned.set(0.0);
                 self.metrics.next_log_ready.set(0.0);
-                self.metrics.durable_index.set(self.commit.lock().durable.index.get() as f64);
+                // Not under the mutex: a recorder that panics there would end the log (S8).
+                let durable = self.commit.lock().durable.index;
+                self.metrics.durable_index.set(durable.get() as f64);
                 info!(log = position.log.get(), index = position.index.get(), "wal.resumed");
                 self.disk_has_space();
                 // ORDER: RC3. Only now is anything removed; CHECKPOINT and the new header leave these out. Appends go on already: a deletion that is at

@@ -214,7 +214,8 @@ impl Wal {
             lock: Mutex::new(Some(lock)),
         };
         // Until the first group, what recovery has found is what is durable.
-        inner.metrics.durable_index.set(inner.commit.lock().durable.index.get() as f64);
+        let durable = inner.commit.lock().durable.index;
+        inner.metrics.durable_index.set(durable.get() as f64);
         inner.update_gauges();
         let inner = Arc::new(inner);
         // The window's logs are kept before anything is let go.
@@ -541,14 +542,16 @@ impl Inner {
     /// Writes CHECKPOINT with whatever else is known by now.
     pub(crate) fn update_checkpoint(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<()> {
         let sealed_through = self.retention.sealed_through();
+        let mut at_disk = None;
         let frontier = || {
+            // Begun with CHECKPOINT's own lock held: who waits for another update is not at the disk.
+            at_disk = Some(self.commit.at_disk(DiskWork::Checkpoint));
             let state = self.commit.lock();
             if seeded_bug!(NextIndexOfAccepted) {
                 return (state.accepted, state.seq_floor);
             }
             (state.durable, state.seq_floor)
         };
-        let at_disk = self.commit.at_disk(DiskWork::Checkpoint);
         let updated = self.checkpoint.update(frontier, |content| {
             content.sealed_through = content.sealed_through.max(sealed_through.unwrap_or_default());
             change(content);

@@ -174,22 +174,23 @@ impl Watchdog {
     pub(crate) fn begin(&self, work: DiskWork, log: LogNumber) -> AtDisk<'_> {
         let at = work as usize;
         let slot = self.slots.get(at).filter(|slot| !slot.taken.swap(true, Ordering::Acquire));
-        let Some(slot) = slot else { return AtDisk { watchdog: self, at, slot: None, since: 0 } };
-        let mut since = 0;
+        // Whatever panics from here on, dropping it frees the slot.
+        let mut at_disk = AtDisk { watchdog: self, at, slot, since: 0 };
+        let Some(slot) = slot else { return at_disk };
         if let Some((gauge, _)) = self.metrics.in_flight.get(at) {
             gauge.set(self.clock.wall().as_secs_f64());
         }
         if let Some(looks_on) = &self.looks_on {
-            since = micros(self.clock.monotonic()).saturating_add(1);
+            at_disk.since = micros(self.clock.monotonic()).saturating_add(1);
             slot.log.store(log.get(), Ordering::Relaxed);
-            slot.since.store(since, Ordering::SeqCst);
+            slot.since.store(at_disk.since, Ordering::SeqCst);
             looks_on.active.store(true, Ordering::SeqCst);
             // INVARIANT: O6. It parks first and looks then, this is begun first and looks then: one of the two sees the other.
             if looks_on.parked.load(Ordering::SeqCst) && looks_on.parked.swap(false, Ordering::SeqCst) {
                 looks_on.bell.ring();
             }
         }
-        AtDisk { watchdog: self, at, slot: Some(slot), since }
+        at_disk
     }
 
     fn run(&self) {
@@ -260,6 +261,8 @@ pub(crate) struct AtDisk<'a> {
 impl Drop for AtDisk<'_> {
     fn drop(&mut self) {
         let Some(slot) = self.slot else { return };
+        // Also if the recorder, the clock or a subscriber panics.
+        let _taken = Taken(slot);
         slot.since.store(0, Ordering::SeqCst);
         if self.since > 0 && slot.told.load(Ordering::SeqCst) == self.since {
             let now = micros(self.watchdog.clock.monotonic()).saturating_add(1);
@@ -279,6 +282,14 @@ impl Drop for AtDisk<'_> {
         {
             gauge.set(0.0);
         }
-        slot.taken.store(false, Ordering::Release);
+    }
+}
+
+/// A slot that is given back when this is dropped.
+struct Taken<'a>(&'a Slot);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.taken.store(false, Ordering::Release);
     }
 }

@@ -7,6 +7,7 @@ use wal_manager::{CopyReport, Wal};
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::moment;
 use crate::out::Out;
 use crate::progress;
 
@@ -48,11 +49,11 @@ pub(crate) fn print(report: &CopyReport, json: bool) -> Result<(), Failure> {
     } else {
         let last = copied.last_seq.map_or_else(|| "none".to_owned(), |seq| seq.to_string());
         out.line(format_args!(
-            "{}: records {} to {} in {} logs ({} linked), last sequence number {last}",
+            "{}: records {} to {} in {} ({} linked), last sequence number {last}",
             report.path.display(),
             copied.first_index,
             copied.next_index - 1,
-            copied.logs.len(),
+            moment::logs(copied.logs.len()),
             copied.logs.iter().filter(|log| log.linked).count(),
         ))?;
     }

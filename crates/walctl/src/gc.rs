@@ -10,6 +10,7 @@ use wal_manager::{FamilyId, Recovery, SeqNum, Wal};
 use crate::append::parse_family;
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::moment;
 use crate::out::Out;
 use crate::progress;
 
@@ -58,11 +59,11 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         for log in &deleted.deleted {
             out.line(format_args!("deleted log {log}"))?;
         }
-        out.line(format_args!("{} logs deleted, {} bytes", deleted.deleted.len(), deleted.bytes))?;
+        out.line(format_args!("{} deleted, {} bytes", moment::logs(deleted.deleted.len()), deleted.bytes))?;
         if deleted.retry > 0 {
             out.line(format_args!(
-                "{} logs could not be removed, the next writer tries again",
-                deleted.retry
+                "{} could not be removed, the next writer tries again",
+                moment::logs(deleted.retry)
             ))?;
         }
     }

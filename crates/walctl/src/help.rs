@@ -81,13 +81,13 @@ of_verb!(REPAIR:
     "0 repaired, or nothing to repair, 1 with --dry-run: there is something to repair; else it cannot be repaired, 2 usage, 3 I/O or a missing directory, 4 locked, 5 newer format, 130 interrupted.");
 of_verb!(BENCH:
     "nothing but what it writes.",
-    "makes a directory in DIR and removes it at the end, also after Ctrl-C.",
-    ["walctl bench DISK", "walctl bench --size 1024 --writers 8 --millis 5000 DISK"],
+    "makes a directory in DIR and removes it at the end, also after Ctrl-C; with --report writes FILE.html and FILE.csv.",
+    ["walctl bench DISK", "walctl bench --report disk.html DISK", "walctl bench --size 1024 --writers 8 --millis 5000 DISK"],
     "0 measured, 2 usage, or DIR holds a log, 3 I/O or a missing directory, 130 interrupted.");
 of_verb!(DRILL:
     "PATH.",
     "a temporary directory, which is removed at the end unless something is wrong; or --dir, which stays. Ctrl-C ends it with a check and the report.",
-    ["walctl drill", "walctl drill --input lines.txt --kills 100 --seed 7 --metrics 127.0.0.1:9100"],
+    ["walctl drill", "walctl drill --input lines.txt --kills 100 --seed 7", "walctl drill --forever --metrics 127.0.0.1:9184"],
     "0 every acknowledged write is there, 1 something is lost or extra, 2 usage, or an input that is nothing, 3 I/O.");
 of_verb!(MAN:
     "nothing.",

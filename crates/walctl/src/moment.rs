@@ -1,4 +1,4 @@
-//! Times and sizes for people.
+//! Times, sizes and numbers for people.
 
 use jiff::Timestamp;
 
@@ -22,4 +22,9 @@ pub(crate) fn span(seconds: u64) -> String {
 /// A number of bytes, in the unit that suits it.
 pub(crate) fn bytes(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
+}
+
+/// So many logs.
+pub(crate) fn logs(logs: usize) -> String {
+    if logs == 1 { "1 log".to_owned() } else { format!("{logs} logs") }
 }

@@ -154,11 +154,11 @@ impl Stat<'_> {
         for family in &self.families {
             let dropped = if family.dropped { ", dropped" } else { "" };
             out.line(format_args!(
-                "family       {}: flushed through {}, newest {}, unflushed in {} logs{dropped}",
+                "family       {}: flushed through {}, newest {}, unflushed in {}{dropped}",
                 family.family,
                 or_none(family.flushed_seq),
                 or_none(family.last_seq),
-                family.unflushed_logs
+                moment::logs(family.unflushed_logs)
             ))?;
         }
         for hold in &self.holds {

@@ -77,7 +77,8 @@ pub(crate) const ROWS: &[Row] = &[
             panel("Version", Name, Metrics(&[m::BUILD_INFO])),
             panel("Records not durable yet", Lines, Metrics(&[m::UNDURABLE_RECORDS])),
             panel("Bytes not durable yet", Lines, Metrics(&[m::UNDURABLE_BYTES])),
-            panel("Appended and durable", Lines, Metrics(&[m::LAST_SEQ, m::DURABLE_INDEX])),
+            panel("Sequence numbers appended", Lines, Metrics(&[m::LAST_SEQ])),
+            panel("Index of the last durable record", Lines, Metrics(&[m::DURABLE_INDEX])),
             panel(
                 "The disk failed",
                 Events,

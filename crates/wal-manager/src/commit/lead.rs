@@ -1,7 +1,7 @@
 //! Who is at the disk: the leader of a round, or a sync beside the rounds.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tracing::trace;
@@ -165,8 +165,10 @@ impl Commit {
 
     /// The same as it was at a look, unless a later look has set them.
     fn show(&self, undurable: Undurable) {
-        if self.gauges.load(Ordering::Relaxed) < undurable.look {
-            self.gauges.store(undurable.look, Ordering::Relaxed);
+        // Held while they are set: the last one to set them has looked last.
+        let mut shown = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        if *shown < undurable.look {
+            *shown = undurable.look;
             self.metrics.undurable_records.set(undurable.records as f64);
             self.metrics.undurable_bytes.set(undurable.bytes as f64);
         }

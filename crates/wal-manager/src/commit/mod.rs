@@ -71,7 +71,7 @@ pub(crate) struct Commit {
     clock: Arc<dyn Clock>,
     metrics: Metrics,
     /// [`State::looks`] of the last look that the gauges were set from.
-    gauges: AtomicU64,
+    gauges: Mutex<u64>,
     watchdog: Arc<Watchdog>,
     /// What followers read most.
     recent: Arc<Recent>,
@@ -120,7 +120,7 @@ impl Commit {
             me: Weak::clone(me),
             clock,
             metrics,
-            gauges: AtomicU64::new(0),
+            gauges: Mutex::new(0),
             watchdog,
             recent: Arc::default(),
         });

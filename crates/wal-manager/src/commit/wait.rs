@@ -107,6 +107,9 @@ impl Commit {
                 if !self.has_reached(index, level) {
                     continue;
                 }
+            } else {
+                // A recorder that panics under it would leave the others waiting (S8).
+                drop(state);
             }
             // Who leads at once has waited for his group, and that is measured already. A look at the clock is nothing against a sleep.
             let waited = begin.map(|begin| self.clock.monotonic().saturating_sub(begin)).or(led);

@@ -49,14 +49,20 @@ impl Recent {
             return;
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if (log, offset) != (kept.log, kept.end()) {
-            kept.bytes.clear();
-            (kept.log, kept.start) = (log, offset);
+        if self.followers.load(Ordering::Relaxed) == 0 {
+            // The last one went meanwhile, and took the memory with it.
+            return;
         }
-        kept.bytes.extend(bytes);
-        let old = kept.bytes.len().saturating_sub(RECENT_BYTES);
+        // Of a longer group only its end: the memory never grows beyond this.
+        let (skipped, bytes) = bytes.split_at(bytes.len().saturating_sub(RECENT_BYTES));
+        if (log, offset) != (kept.log, kept.end()) || !skipped.is_empty() {
+            kept.bytes.clear();
+            (kept.log, kept.start) = (log, offset.saturating_add(skipped.len() as u64));
+        }
+        let old = (kept.bytes.len() + bytes.len()).saturating_sub(RECENT_BYTES);
         kept.bytes.drain(..old);
         kept.start = kept.start.saturating_add(old as u64);
+        kept.bytes.extend(bytes);
     }
 
     /// Fills `buffer` with what stands in `log` from `offset` on, if all of that is here.
@@ -140,6 +146,13 @@ mod tests {
         recent.wrote(LogNumber::new(8), 116, &vec![1; RECENT_BYTES]);
         assert_eq!(read(&recent, 8, 113, 3), None, "no more than so much is kept");
         assert_eq!(read(&recent, 8, 116, RECENT_BYTES), Some(vec![1; RECENT_BYTES]));
+        recent.wrote(LogNumber::new(8), 116 + RECENT_BYTES as u64, &vec![2; 3 * RECENT_BYTES]);
+        assert_eq!(
+            read(&recent, 8, 116 + 3 * RECENT_BYTES as u64, RECENT_BYTES),
+            Some(vec![2; RECENT_BYTES])
+        );
+        assert!(recent.kept.lock().unwrap().bytes.capacity() < 2 * RECENT_BYTES + 64);
+        recent.wrote(LogNumber::new(8), 116, &vec![1; 1000]);
         recent.begin();
         recent.end();
         assert!(read(&recent, 8, 200, 3).is_some());

@@ -69,6 +69,10 @@ impl Registered {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<u64, Index>)) {
         let mut places = self.inner.followers.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut places.read);
+        // A recorder that panics twice would end the process.
+        if std::thread::panicking() {
+            return;
+        }
         let slowest = places.read.values().min().map_or(0, |index| index.get());
         // Under the lock: the last one to change it is the last one to tell.
         self.inner.metrics.followers.set(places.read.len() as f64);

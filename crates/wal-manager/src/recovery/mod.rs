@@ -252,7 +252,7 @@ impl Recovery {
     /// been handed out by then, also such that come behind it: throw away what was built of them.
     ///
     /// # Concurrency
-    /// Blocks until all is read, and reads in the caller's thread too. A panic in `each` is the caller's.
+    /// Blocks until all is read, and reads in the caller's thread too. A panic in `each`, in whatever thread, is one of this call.
     pub fn for_each<E: From<Error> + Send>(
         &self,
         each: impl Fn(RecoveredRecord) -> std::result::Result<(), E> + Sync,

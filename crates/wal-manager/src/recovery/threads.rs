@@ -46,7 +46,9 @@ impl Threads {
                 if !is_wanted() {
                     return;
                 }
+                let on_panic = OnPanic(&first_failed);
                 let result = work(job, &is_wanted);
+                drop(on_panic);
                 if result.is_err() {
                     first_failed.fetch_min(number, Ordering::Relaxed);
                 }
@@ -65,5 +67,16 @@ impl Threads {
         let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_unstable_by_key(|(number, _)| *number);
         results.into_iter().map(|(_, result)| result).collect()
+    }
+}
+
+/// Where the work of one thread panics, that of the others is not wanted any more.
+struct OnPanic<'a>(&'a AtomicUsize);
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(0, Ordering::Relaxed);
+        }
     }
 }

@@ -199,8 +199,8 @@ impl Seen<'_> {
         let bytes = self.logs.iter().map(|info| info.bytes).sum();
         let age = self.age(oldest);
         let mut what = format!(
-            "{} logs are kept, {}, the oldest begun {} ago",
-            self.logs.len(),
+            "{} kept, {}, the oldest begun {} ago",
+            moment::logs(self.logs.len()),
             moment::bytes(bytes),
             moment::span(age)
         );

@@ -101,7 +101,7 @@ struct Report {
 impl Report {
     fn print(&self, out: &mut Out) -> Result<(), Failure> {
         let records = self.records.map_or_else(String::new, |records| format!("{records} records in "));
-        let logs = self.logs.map_or_else(|| "logs".to_owned(), |logs| format!("{logs} logs"));
+        let logs = self.logs.map_or_else(|| "logs not read".to_owned(), moment::logs);
         let (path, version) = (&self.path, self.format_version);
         out.line(format_args!("{path}: {records}{logs}, {}, format {version}", moment::bytes(self.bytes)))?;
         for finding in &self.findings {

@@ -32,7 +32,11 @@ use crate::progress;
 static STOP: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    interrupt::on(|| STOP.store(true, Ordering::Relaxed))?;
+    interrupt::on(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            interrupt::end("without a check, and the drill's directory stays");
+        }
+    })?;
     let clock = SystemClock::default();
     let seed = match args.seed {
         Some(seed) => seed,
