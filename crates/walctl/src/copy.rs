@@ -53,7 +53,7 @@ pub(crate) fn print(report: &CopyReport, json: bool) -> Result<(), Failure> {
             report.path.display(),
             copied.first_index,
             copied.next_index - 1,
-            moment::logs(copied.logs.len()),
+            moment::logs(copied.logs.len() as u64),
             copied.logs.iter().filter(|log| log.linked).count(),
         ))?;
     }

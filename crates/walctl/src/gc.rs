@@ -59,11 +59,15 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
         for log in &deleted.deleted {
             out.line(format_args!("deleted log {log}"))?;
         }
-        out.line(format_args!("{} deleted, {} bytes", moment::logs(deleted.deleted.len()), deleted.bytes))?;
+        out.line(format_args!(
+            "{} deleted, {} bytes",
+            moment::logs(deleted.deleted.len() as u64),
+            deleted.bytes
+        ))?;
         if deleted.retry > 0 {
             out.line(format_args!(
                 "{} could not be removed, the next writer tries again",
-                moment::logs(deleted.retry)
+                moment::logs(deleted.retry as u64)
             ))?;
         }
     }

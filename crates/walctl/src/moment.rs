@@ -25,6 +25,6 @@ pub(crate) fn bytes(bytes: u64) -> String {
 }
 
 /// So many logs.
-pub(crate) fn logs(logs: usize) -> String {
+pub(crate) fn logs(logs: u64) -> String {
     if logs == 1 { "1 log".to_owned() } else { format!("{logs} logs") }
 }

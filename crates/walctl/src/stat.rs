@@ -158,7 +158,7 @@ impl Stat<'_> {
                 family.family,
                 or_none(family.flushed_seq),
                 or_none(family.last_seq),
-                moment::logs(family.unflushed_logs)
+                moment::logs(family.unflushed_logs as u64)
             ))?;
         }
         for hold in &self.holds {

@@ -200,7 +200,7 @@ impl Seen<'_> {
         let age = self.age(oldest);
         let mut what = format!(
             "{} kept, {}, the oldest begun {} ago",
-            moment::logs(self.logs.len()),
+            moment::logs(self.logs.len() as u64),
             moment::bytes(bytes),
             moment::span(age)
         );
