@@ -1,7 +1,7 @@
 //! What an append accepts, what it refuses, what it returns, and what it says after something failed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -658,12 +658,15 @@ fn z3_a_storage_that_panics_beside_the_commit_path_does_not_stop_it() {
     }
 }
 
+/// Panics when it is asked for the time so many times more; at 0, never.
 #[derive(Debug, Default)]
-struct FragileClock(AtomicBool);
+struct FragileClock(AtomicU64);
 
 impl Clock for FragileClock {
     fn wall(&self) -> Duration {
-        assert!(!self.0.load(Ordering::SeqCst), "the clock panics, as the test asked");
+        let left = self.0.load(Ordering::SeqCst);
+        self.0.store(left.saturating_sub(1), Ordering::SeqCst);
+        assert!(left != 1, "the clock panics, as the test asked");
         Duration::from_secs(1)
     }
 
@@ -672,31 +675,40 @@ impl Clock for FragileClock {
     }
 }
 
+/// A rotation asks for the time beside its work and under the log's mutex. Beside, the log goes on; under it, nobody knows what was half-done.
 #[test]
 fn z3_a_mutex_that_a_panic_poisoned_is_a_typed_error() {
     within("a poisoned mutex", || {
-        let memory = MemStorage::new();
-        let clock = Arc::new(FragileClock::default());
-        let wal = Arc::new(reopen(options(&memory).clock(clock.clone())).0);
-        let mut acked = Acked::new();
-        note(&mut acked, wal.append(record(b"acknowledged")).unwrap(), b"acknowledged");
-        // A rotation asks for the time while it holds the log's mutex.
-        clock.0.store(true, Ordering::SeqCst);
-        let other = Arc::clone(&wal);
-        assert!(thread::spawn(move || other.rotate().map(drop)).join().is_err());
-        clock.0.store(false, Ordering::SeqCst);
-        for error in [
-            wal.append(record(b"later")).map(drop),
-            wal.sync().map(drop),
-            wal.rotate().map(drop),
-            wal.close(),
-        ] {
-            let error = error.unwrap_err();
-            assert!(matches!(cause(&error), Error::Panicked), "{error:?}");
+        let mut poisoned = 0;
+        for call in 1.. {
+            let memory = MemStorage::new();
+            let clock = Arc::new(FragileClock::default());
+            let wal = Arc::new(reopen(options(&memory).clock(clock.clone())).0);
+            let mut acked = Acked::new();
+            note(&mut acked, wal.append(record(b"acknowledged")).unwrap(), b"acknowledged");
+            clock.0.store(call, Ordering::SeqCst);
+            let other = Arc::clone(&wal);
+            let panicked = thread::spawn(move || other.rotate().map(drop)).join().is_err();
+            clock.0.store(0, Ordering::SeqCst);
+            match wal.append(record(b"later")) {
+                Ok(appended) => note(&mut acked, appended, b"later"),
+                Err(error) => {
+                    poisoned += 1;
+                    assert!(panicked && matches!(cause(&error), Error::Panicked), "{call}: {error:?}");
+                    for error in [wal.sync().map(drop), wal.rotate().map(drop), wal.close()] {
+                        let error = error.unwrap_err();
+                        assert!(matches!(cause(&error), Error::Panicked), "{call}: {error:?}");
+                    }
+                }
+            }
+            let _ = (wal.durable(), wal.logs(), wal.last_seq());
+            drop(wal);
+            assert_holds(&reopen(options(&memory)).1, &acked);
+            if !panicked {
+                break;
+            }
         }
-        let _ = (wal.durable(), wal.logs(), wal.last_seq());
-        drop(wal);
-        assert_holds(&reopen(options(&memory)).1, &acked);
+        assert!(poisoned > 0, "no rotation asked for the time under the mutex");
     });
 }
 
