@@ -131,8 +131,7 @@ impl Options {
     }
 
     pub(crate) fn on_storage(storage: Arc<dyn Storage>) -> Self {
-        let place = Place::Storage(storage);
-        Self { background: false, threads: Threads::ONE, way: Some(Way::Append), ..Self::at(place) }
+        Self { background: false, way: Some(Way::Append), ..Self::at(Place::Storage(storage)) }
     }
 
     fn at(place: Place) -> Self {
@@ -153,7 +152,7 @@ impl Options {
             wal_id: None,
             on_progress: None,
             background: true,
-            threads: Threads::of_this_machine(),
+            threads: Threads::ONE,
             window: None,
             way: None,
             recycle: None,
@@ -293,8 +292,8 @@ impl Options {
     }
 
     /// How many threads read the logs of a recovery, the caller's included: those that check every byte after a crash, and those of
-    /// [`Recovery::for_each`](crate::Recovery::for_each). Each holds about 256 KiB. Default as many as the machine runs at once, at most 8, for a
-    /// directory, and one for a storage of your own: a simulated disk then sees one order of operations.
+    /// [`Recovery::for_each`](crate::Recovery::for_each). Each holds about 256 KiB. Default one:
+    /// [`std::thread::available_parallelism`] is what a server with many logs to read back may choose.
     pub fn recovery_threads(mut self, threads: NonZeroUsize) -> Self {
         self.threads = Threads::new(threads);
         self

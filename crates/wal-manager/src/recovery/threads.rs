@@ -5,9 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, Builder};
 
-/// More threads than this find little to do: a disk with so many reads on their way is busy.
-const THREADS_DEFAULT_MAX: usize = 8;
-
 /// How many threads read the logs of a recovery, the caller's included.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Threads(NonZeroUsize);
@@ -19,12 +16,6 @@ impl Threads {
     /// So many.
     pub(crate) fn new(threads: NonZeroUsize) -> Self {
         Self(threads)
-    }
-
-    /// As many as the machine runs at once.
-    pub(crate) fn of_this_machine() -> Self {
-        let most = NonZeroUsize::MIN.saturating_add(THREADS_DEFAULT_MAX - 1);
-        Self(thread::available_parallelism().map_or(NonZeroUsize::MIN, |threads| threads.min(most)))
     }
 
     /// Does `work` for each job; what came of them, in the order of the jobs, or the error of the first of them that failed. Jobs behind one that
