@@ -77,7 +77,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         package: "wal-interleavings",
         shuttle: true,
-        environment: &[("INTERLEAVINGS", "10000")],
+        environment: &[("INTERLEAVINGS", "100000")],
         ..layer("interleavings", &["interleavings"])
     },
     Layer {
