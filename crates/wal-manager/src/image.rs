@@ -130,7 +130,7 @@ pub(crate) fn build(
     linked: impl FnOnce() -> Result<()>,
 ) -> Result<(Checkpoint, Vec<Made>)> {
     let meter = Meter::new(on_progress.cloned());
-    meter.expect(pieces.iter().map(|piece| piece.end).sum());
+    meter.expect(pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.end)));
     let mut is_linked = Vec::with_capacity(pieces.len());
     for piece in pieces {
         is_linked.push(piece.sealed && link(target.storage, piece)?);
@@ -306,6 +306,6 @@ fn check(storage: &dyn Storage, content: &Checkpoint, meter: &Meter) -> Result<(
 
 /// The sequence numbers and the records of the logs together.
 pub(crate) fn totals(made: &[Made]) -> (u64, Option<wal_format::SeqRange>) {
-    let records = made.iter().map(|made| made.seal.records).sum();
+    let records = made.iter().fold(0_u64, |sum, made| sum.saturating_add(made.seal.records));
     (records, made.iter().filter_map(|made| made.seal.seqs).reduce(|all, seqs| all.union(seqs)))
 }

@@ -416,7 +416,7 @@ pub(crate) fn report(
         path: storage.path().to_owned(),
         logs: plan.reports.clone(),
         findings: plan.findings.clone(),
-        records: plan.prefix.iter().map(|log| log.records).sum(),
+        records: plan.prefix.iter().fold(0, |sum, log| sum.saturating_add(log.records)),
         first_index,
         next_index: plan.next_index,
         seqs,
