@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use wal_format::header::HeaderFault;
-use wal_format::{Epoch, FileHeader, LogNumber, LogSeed, WalId};
+use wal_format::{Epoch, FileHeader, Index, LogNumber, LogSeed, WalId};
 use wal_io::{Source, Storage};
 
 use crate::checkpoint;
@@ -120,13 +120,26 @@ impl Chain<'_> {
         match (holding, oldest) {
             (None, Some(oldest)) => {
                 // Everything before the first log is not there because it was never written, or because it was deleted.
-                if oldest.header.first_index > wal_format::Index::FIRST && !seeded_bug!(FollowerJumpsGap) {
+                if oldest.header.first_index > Index::FIRST && !seeded_bug!(FollowerJumpsGap) {
                     self.is_oldest(&oldest)?;
                     return Err(Error::Gap { wanted: before(&oldest.header), oldest: oldest.log });
                 }
                 Ok(Some(oldest))
             }
             (holding, _) => Ok(holding),
+        }
+    }
+
+    /// The log behind a deleted one whose first record is the one with the index `next`, if there is one: who has read everything before that misses
+    /// nothing.
+    ///
+    /// # Errors
+    /// As for [`Chain::open`].
+    pub(super) fn behind_deleted(&self, deleted: LogNumber, next: Index) -> Result<Option<Opened>> {
+        match self.holding(FollowFrom::Index(next)) {
+            Ok(found) => Ok(found.filter(|it| it.log > deleted && it.header.first_index == next)),
+            Err(Error::Gap { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

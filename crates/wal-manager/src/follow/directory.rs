@@ -81,7 +81,8 @@ impl DirectoryFollower {
     /// The next record if one is proven; `None` if there is none yet.
     ///
     /// # Errors
-    /// [`Error::Gap`] if what comes next was deleted, and never a record behind it. [`Error::ChangedWhileReading`] if a recovery gave up records that
+    /// [`Error::Gap`] if what comes next was deleted, and never a record behind it; also if nothing may be missing, but the log was opened anew since the
+    /// one that is being read was written, and those in between were deleted: nobody can tell then. [`Error::ChangedWhileReading`] if a recovery gave up records that
     /// were handed out (point in time, or salvage), and never one of those that got their indices. Damage, which was looked at twice. Or the directory
     /// cannot be read.
     ///
@@ -230,7 +231,7 @@ impl DirectoryFollower {
                 Ok(true)
             }
             After::Abandoned => self.cut(any),
-            After::Later | After::Nothing if checkpoint.lowest > log => self.gap(log, checkpoint.lowest),
+            After::Later | After::Nothing if checkpoint.lowest > log => self.pass_over(log),
             After::Later => self.suspect(log, read_to).map(|()| false),
             After::Nothing => {
                 // INVARIANT: CK4. CHECKPOINT speaks of no record that is not durable.
@@ -254,12 +255,23 @@ impl DirectoryFollower {
     }
 
     /// What comes after `log` was deleted.
-    fn gap(&mut self, log: LogNumber, oldest: LogNumber) -> Result<bool> {
+    fn pass_over(&mut self, log: LogNumber) -> Result<bool> {
         if seeded_bug!(FollowerJumpsGap) {
             (self.cursor.from, self.cursor.open) = (FollowFrom::Oldest, None);
             return self.begin();
         }
-        Err(Error::Gap { wanted: log.next().unwrap_or(log), oldest })
+        let Some(open) = &self.cursor.open else { return Ok(false) };
+        let (epoch, next_index) = (open.file.header.epoch, open.next_index());
+        let (next, checkpoint) = self.with_chain(|chain, _| chain.behind_deleted(log, next_index))?;
+        match next {
+            // INVARIANT: W4. Only a recovery gives up what was proven, and each has an epoch of its own: within one, an index is always the same record.
+            Some(next) if next.header.epoch == epoch => {
+                self.cursor.cross(next)?;
+                self.scouted = None;
+                Ok(true)
+            }
+            _ => Err(Error::Gap { wanted: log.next().unwrap_or(log), oldest: checkpoint.lowest }),
+        }
     }
 
     /// Something looks like damage. Twice in a row at the same place, everything is read.

@@ -210,21 +210,14 @@ impl Follower {
                 self.begin()?;
                 return Ok(self.cursor.place().0 != log);
             }
-            Some(_) => return self.gap(&logs),
+            Some(_) => return self.pass_over(&logs),
         };
         let read_to = open.reader.end();
         match after {
             _ if end > read_to => open.reader.extend(end),
             None if seeded_bug!(FollowerSeesWritten) => return Ok(false),
             Some(After::Next(_)) if seeded_bug!(FollowerSleepsAtRotation) => return Ok(false),
-            Some(After::Next(next)) if end == read_to => {
-                let crossed = next.log;
-                let next = self.with_recent(next);
-                self.cursor.cross(next)?;
-                if let Some(hold) = &self.hold {
-                    hold.advance(crossed);
-                }
-            }
+            Some(After::Next(next)) if end == read_to => return self.cross(next),
             // There is a durable record that no log holds.
             _ => return Err(self.cursor.changed(Reason::Short { expected: end, found: read_to })),
         }
@@ -232,11 +225,17 @@ impl Follower {
     }
 
     /// What comes after this log was deleted.
-    fn gap(&mut self, logs: &[LogNumber]) -> Result<bool> {
+    fn pass_over(&mut self, logs: &[LogNumber]) -> Result<bool> {
         let (log, offset) = self.cursor.place();
         if seeded_bug!(FollowerJumpsGap) {
             self.cursor.from = FollowFrom::Oldest;
             return self.begin();
+        }
+        // INVARIANT: W4. While a log is open nothing durable is given up: an index is always the same record.
+        if let Some(open) = &self.cursor.open
+            && let Some(next) = self.among(logs).behind_deleted(log, open.next_index())?
+        {
+            return self.cross(next);
         }
         match (log.next(), logs.first()) {
             (Some(wanted), Some(&oldest)) if oldest > log => Err(Error::Gap { wanted, oldest }),
@@ -244,6 +243,17 @@ impl Follower {
                 Err(self.cursor.changed(Reason::Short { expected: offset.saturating_add(1), found: offset }))
             }
         }
+    }
+
+    /// Goes over to a log, and keeps nothing before it any more.
+    fn cross(&mut self, next: Opened) -> Result<bool> {
+        let crossed = next.log;
+        let next = self.with_recent(next);
+        self.cursor.cross(next)?;
+        if let Some(hold) = &self.hold {
+            hold.advance(crossed);
+        }
+        Ok(true)
     }
 }
 
