@@ -145,6 +145,11 @@ impl History {
         self.known.iter().find(|(_, known)| known.last >= seq.max(1)).map(|(index, _)| *index)
     }
 
+    /// Whether a record covers `seq` and the number before it.
+    pub fn is_inside(&self, seq: u64) -> bool {
+        self.known.values().any(|known| known.first < seq && seq <= known.last)
+    }
+
     /// How many appends, syncs and rotations were acknowledged as durable.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged

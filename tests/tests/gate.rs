@@ -184,6 +184,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::HoldBudgetIgnored,
             Bug::HoldsForgotten,
             Bug::HoldGoesBack,
+            Bug::MarkInsideRecord,
             Bug::PressureNamesNewest,
             Bug::DirectTailForgotten,
             Bug::DirectPaddingLeft,

@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use wal_io::probe::Way;
 use wal_io::sim::SimStorage;
 use wal_manager::{
-    Error, ErrorKind, FAMILIES_MAX, FamilyId, HOLDS_MAX, HoldInfo, KeeperKind, Kept, MemStorage, Pressure,
-    SeqNum, SeqRange, Wal,
+    Durability, Error, ErrorKind, FAMILIES_MAX, FamilyId, HOLDS_MAX, HoldInfo, KeeperKind, Kept, MemStorage,
+    Pressure, SeqNum, SeqRange, Wal,
 };
 use wal_tests::clock::StepClock;
+use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
 use wal_tests::life::{families, open, options, payload, record, reopen, within};
 
 const DEFAULT: FamilyId = FamilyId::DEFAULT;
@@ -142,19 +143,123 @@ fn k3_a_hold_is_monotone_and_within_what_there_is() {
     assert!(matches!(wal.advance_hold("a", seq(20)), Err(Error::HoldRegression { .. })));
 }
 
+/// Records of five, one and five numbers with holes between them, at whatever place they are: in memory, written, synced, in a closed log, after a
+/// restart, after a resume. Marks, holds and ranges go between them, and nowhere else; what is refused changes nothing.
 #[test]
-fn k3_a_number_in_the_middle_of_a_record_holds_the_whole_record() {
-    let storage = MemStorage::new();
+fn k3_marks_and_holds_stand_between_records() {
+    for place in
+        ["buffered", "written", "synced", "both", "closed", "reopened", "resumed", "resumed and closed"]
+    {
+        let disk = SimStorage::new();
+        let storage = FaultyStorage::new(disk.clone());
+        let mut wal = open(&storage);
+        let wide = |wal: &Wal, first: u64, count: u32, bytes: usize| {
+            drop(wal.submit(record(&payload(first, bytes)).seqs(seq(first), count)).unwrap());
+        };
+        wide(&wal, 1, 1, 100_000);
+        wide(&wal, 10, 5, 100);
+        if place == "both" || place == "resumed and closed" {
+            wal.sync().unwrap();
+        }
+        wide(&wal, 20, 1, 70_000);
+        wide(&wal, 25, 5, 40_000);
+        // So that a number inside is not the newest.
+        wide(&wal, 40, 1, 10);
+        match place {
+            "written" => drop(wal.append_with(record(b"w").seqs(seq(41), 1), Durability::Written).unwrap()),
+            "synced" => drop(wal.sync().unwrap()),
+            "closed" => {
+                wal.rotate().unwrap();
+                wal.append(record(b"next").seqs(seq(50), 1)).unwrap();
+            }
+            "reopened" => {
+                wal.close().unwrap();
+                wal = open(&storage);
+            }
+            "resumed" | "resumed and closed" => {
+                storage.fail(Which::On(Kind::SyncData, ".wal"), 1, EIO);
+                assert!(wal.sync().is_err());
+                wal.resume().unwrap();
+                if place == "resumed and closed" {
+                    wal.rotate().unwrap();
+                    wal.append(record(b"next").seqs(seq(50), 1)).unwrap();
+                }
+            }
+            _ => {}
+        }
+        let before = (wal.logs(), wal.holds(), wal.flushed(DEFAULT));
+        for (inside, range) in [(10..14, (10, 5)), (25..29, (25, 5))] {
+            let range = SeqRange::new(seq(range.0), range.1).unwrap();
+            for through in inside {
+                let refused = |error: Error, number: u64| {
+                    assert!(
+                        matches!(error, Error::InsideRecord { given, record } if (given, record) == (seq(number), range)),
+                        "{place}, {number}: {error}"
+                    );
+                };
+                refused(wal.mark_flushed(DEFAULT, seq(through)).expect_err(place), through);
+                let marks = [(FamilyId::new(9), seq(9)), (DEFAULT, seq(through))];
+                refused(wal.mark_flushed_all(&marks).unwrap_err(), through);
+                refused(wal.hold("a", seq(through + 1), None).unwrap_err(), through + 1);
+                let to = SeqRange::between(seq(2), seq(through)).unwrap();
+                refused(wal.hold_range("a", to, None).unwrap_err(), through);
+            }
+        }
+        assert_eq!((wal.logs(), wal.holds(), wal.flushed(DEFAULT)), before, "{place}");
+        wal.hold("a", seq(1), None).unwrap();
+        for begin in [2, 9, 10, 15, 16, 20, 21, 24, 25, 30, 35, 40, 41] {
+            if begin == 15 || begin == 30 {
+                let error = wal.advance_hold("a", seq(begin - 1)).unwrap_err();
+                assert!(matches!(error, Error::InsideRecord { .. }), "{place}: {error}");
+            }
+            wal.mark_flushed(DEFAULT, seq(begin - 1)).unwrap_or_else(|error| panic!("{place}: {error}"));
+            wal.advance_hold("a", seq(begin)).unwrap_or_else(|error| panic!("{place}: {error}"));
+        }
+    }
+}
+
+/// To refuse a number costs no read where it is the end of a log, or where each record has one number; otherwise so many as the logarithm of the log's length.
+#[test]
+fn k3_marks_at_the_end_of_a_log_or_of_a_dense_one_read_nothing() {
+    for (count, reads_most) in [(1, 0), (3, 40)] {
+        let disk = SimStorage::new();
+        let wal = open(&disk);
+        for log in 0..3 {
+            for record_in_log in 0..1000 {
+                let first = 1 + count * (1000 * log + record_in_log);
+                drop(wal.submit(record(&payload(first, 2000)).seqs(seq(first), count as u32)).unwrap());
+            }
+            wal.rotate().unwrap();
+        }
+        wal.append(record(b"more")).unwrap();
+        let reads = |mark: u64| {
+            let before = disk.trace().len();
+            wal.mark_flushed(DEFAULT, seq(mark)).unwrap();
+            disk.trace().iter().skip(before).filter(|call| call.starts_with("read 0")).count()
+        };
+        let within = reads(500 * count);
+        assert!(within <= reads_most && (within > 0) == (count > 1), "{within} reads");
+        assert_eq!(reads(1000 * count), 0, "the end of the first log");
+        assert!(reads(1700 * count) <= reads_most);
+        assert_eq!(reads(3000 * count), 0);
+    }
+}
+
+/// A log that cannot be read leaves the mark as it was, and it may be tried again.
+#[test]
+fn k3_a_log_that_cannot_be_read_refuses_the_mark_and_changes_nothing() {
+    let disk = SimStorage::new();
+    let storage = FaultyStorage::new(disk.clone());
     let wal = open(&storage);
-    wal.append(record(b"wide").seqs(seq(1), 100)).unwrap();
-    wal.rotate().unwrap();
-    wal.append(record(b"next")).unwrap();
-    wal.hold("a", seq(1), None).unwrap();
-    wal.advance_hold("a", seq(50)).unwrap();
-    flush(&wal);
-    assert_eq!(live(&wal), [1, 2]);
-    wal.advance_hold("a", seq(101)).unwrap();
-    assert_eq!(live(&wal), [2]);
+    for first in [1, 11, 21] {
+        wal.append(record(b"wide").seqs(seq(first), 5)).unwrap();
+    }
+    storage.fail(Which::On(Kind::Read, ".wal"), 1, EIO);
+    let error = wal.mark_flushed(DEFAULT, seq(15)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert_eq!(wal.flushed(DEFAULT), None);
+    wal.mark_flushed(DEFAULT, seq(15)).unwrap();
+    assert_eq!(wal.flushed(DEFAULT), Some(seq(15)));
 }
 
 #[test]
@@ -320,14 +425,14 @@ fn g10_every_log_names_its_keepers_and_a_reader_without_the_lock_sees_the_same()
     );
     wal.append(record(b"d").families(&one).seqs(seq(40), 1)).unwrap();
     clock.advance(Duration::from_secs(1));
-    wal.hold("backup", seq(22), None).unwrap();
-    wal.mark_flushed(one[0], seq(12)).unwrap();
+    wal.hold("backup", seq(20), None).unwrap();
+    wal.mark_flushed(one[0], seq(9)).unwrap();
     wal.mark_flushed(two[0], seq(34)).unwrap();
     let expected = [
-        (1, vec!["family 1 13..14".to_owned()]),
-        (2, vec!["hold backup 22..".to_owned()]),
-        (3, vec!["hold backup 22..".to_owned()]),
-        (4, vec!["active  40..".to_owned(), "family 1 40..40".to_owned(), "hold backup 22..".to_owned()]),
+        (1, vec!["family 1 10..14".to_owned()]),
+        (2, vec!["hold backup 20..".to_owned()]),
+        (3, vec!["hold backup 20..".to_owned()]),
+        (4, vec!["active  40..".to_owned(), "family 1 40..40".to_owned(), "hold backup 20..".to_owned()]),
     ];
     assert_eq!(shown(&wal.why_kept()), expected);
     let kept = wal.why_kept();
@@ -412,6 +517,36 @@ fn g8_a_dropped_family_keeps_nothing_and_may_come_back() {
     wal.mark_flushed(family[0], new.seqs.last()).unwrap();
     flush(&wal);
     assert_eq!(wal.flushed(family[0]), Some(new.seqs.last()), "it is a family like any other again");
+}
+
+/// The update that was to delete the first log fails, and takes the mark of a dropped family with it, in memory. The next one deletes that log, and what may go behind it.
+/// Life 108761 of the random ones.
+#[test]
+fn g8_regression_a_log_whose_deletion_failed_keeps_none_behind_it() {
+    for by_mark in [true, false] {
+        let storage = FaultyStorage::new(SimStorage::new());
+        let wal = open(&storage);
+        let [one, two] = [1, 2].map(FamilyId::new);
+        wal.append(record(b"1").families(&[one])).unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"2").families(&[two])).unwrap();
+        wal.rotate().unwrap();
+        wal.append(record(b"3").families(&[two])).unwrap();
+        wal.hold("a", seq(1), None).unwrap();
+        wal.drop_family(one).unwrap();
+        storage.fail(Which::On(Kind::SyncData, "CHECKPOINT"), 1, EIO);
+        wal.release_hold("a").unwrap_err();
+        let kept = shown(&wal.why_kept());
+        assert_eq!(kept[0], (1, Vec::new()), "it is given up");
+        assert_eq!(kept[1], (2, vec!["family 2 2..2".to_owned()]));
+        if by_mark {
+            wal.mark_flushed(two, seq(2)).unwrap();
+            assert_eq!(live(&wal), [3]);
+        } else {
+            wal.housekeep().unwrap();
+            assert_eq!(live(&wal), [2, 3]);
+        }
+    }
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn g10_g11_a_keeper_that_does_not_move_is_named_and_one_that_is_dropped_too() {
         let storage = MemStorage::new();
         let wal = reopen(options(&storage).clock(clock.clone()).keeper_warning(10 * minute)).0;
         // The active log is nobody's fault.
-        wal.append(record(b"a").seqs(SeqNum::new(10), 10)).unwrap();
+        wal.append(record(b"a").seqs(SeqNum::new(10), 5)).unwrap();
+        wal.append(record(b"a").seqs(SeqNum::new(15), 5)).unwrap();
         wal.housekeep().unwrap();
         clock.advance(100 * minute);
         wal.housekeep().unwrap();

@@ -394,8 +394,16 @@ impl Life {
         }
         let seq = recorded + 1 + (newest - recorded - 1) * part / 255;
         // The engine's table is durable, whether or not the mark becomes so.
-        self.model.tried[place] = seq;
+        let tried = std::mem::replace(&mut self.model.tried[place], seq);
         match self.wal.mark_flushed(FamilyId::new(family), SeqNum::new(seq)) {
+            Err(Error::InsideRecord { record, .. }) => {
+                let (first, last) = (record.first().get(), record.last().get());
+                assert!((first..last).contains(&seq), "K3: {seq} is not inside {record:?}");
+                let known = self.model.records.iter().any(|known| (known.seq, known.last) == (first, last));
+                assert!(known, "K3: there is no record {record:?}");
+                met("marks inside a record");
+                self.model.tried[place] = tried;
+            }
             Ok(deletion) => {
                 assert!(!self.ended, "E: a mark in a closed log");
                 // An earlier mark that failed goes with this one.
@@ -721,7 +729,7 @@ impl StateMachineTest for Machine {
 }
 
 /// What every 2000 cases meet, each at least so often.
-const EXPECTED: [(&str, u64); 20] = [
+const EXPECTED: [(&str, u64); 21] = [
     ("recoveries", 5000),
     ("recoveries that crashed, 1 in a row", 300),
     ("recoveries that crashed, 2 in a row", 100),
@@ -734,6 +742,7 @@ const EXPECTED: [(&str, u64); 20] = [
     ("recoveries in strict mode", 200),
     ("rotations", 500),
     ("logs deleted", 40),
+    ("marks inside a record", 20),
     ("clean closes", 300),
     ("resumes", 400),
     ("torn tails seen by a reader", 60),

@@ -310,7 +310,7 @@ impl Engine {
         let appended = appended.inspect_err(|error| shared.doubt(error))?;
         // The gate is held: this is the memtable of the log that took the record.
         let active = Arc::clone(&read(&shared.sources).active);
-        active.insert(batch.ops(), appended.seqs.first(), |_, _| false)?;
+        active.insert(batch.ops(), appended.seqs, |_, _| false)?;
         slot.publish(appended.index, appended.seqs.last());
         Ok(appended.seqs)
     }

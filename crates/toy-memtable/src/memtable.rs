@@ -1,14 +1,14 @@
 //! The memtable: a concurrent skip list of every version of every key, and the range deletes beside it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use crossbeam_skiplist::SkipMap;
-use wal_manager::{BatchError, FamilyId, Op, SeqNum};
+use wal_manager::{BatchError, FamilyId, Op, SeqNum, SeqRange};
 
 use crate::entry::{Entry, Key, collapse};
 use crate::ranges::{RangeDelete, Ranges};
@@ -66,28 +66,29 @@ impl Memtable {
         lock(&self.highest).clone()
     }
 
-    /// Inserts the operations of a batch whose first has the number `first`, without those that `skip` names.
+    /// Inserts the operations of a batch with these numbers, without those that `skip` names.
     ///
     /// # Errors
     /// The bytes are not a batch; the operations before the fault are in.
     pub(crate) fn insert<'a>(
         &self,
         ops: impl Iterator<Item = Result<Op<'a>, BatchError>>,
-        first: SeqNum,
+        seqs: SeqRange,
         skip: impl Fn(FamilyId, SeqNum) -> bool,
     ) -> Result<(), BatchError> {
-        let mut highest: BTreeMap<FamilyId, SeqNum> = BTreeMap::new();
-        for (op, seq) in ops.zip(first.get()..) {
+        let mut families = BTreeSet::new();
+        for (op, seq) in ops.zip(seqs.first().get()..) {
             let (op, seq) = (op?, SeqNum::new(seq));
             if !skip(op.family(), seq) {
-                highest.insert(op.family(), seq);
+                families.insert(op.family());
                 self.apply(&op, seq);
             }
         }
         let mut all = lock(&self.highest);
-        for (family, seq) in highest {
-            let known = all.entry(family).or_insert(seq);
-            *known = seq.max(*known);
+        for family in families {
+            // The log holds a record for its families until each of them is flushed through the whole of it.
+            let known = all.entry(family).or_insert(seqs.last());
+            *known = seqs.last().max(*known);
         }
         Ok(())
     }

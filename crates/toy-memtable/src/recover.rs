@@ -77,7 +77,7 @@ fn replay(options: &EngineOptions, recovery: &Recovery, store: &mut Store) -> Re
         // a merge applied from both would count twice.
         let flushed = &store.manifest().flushed;
         let in_tables = |family: FamilyId, seq: SeqNum| flushed.get(&family) >= Some(&seq);
-        memtable.insert(record.ops()?, record.seqs.first(), in_tables)?;
+        memtable.insert(record.ops()?, record.seqs, in_tables)?;
         if memtable.bytes() >= options.memtable_bytes {
             let full = Arc::new(std::mem::replace(&mut memtable, Memtable::new(1)));
             store.add(&full)?;

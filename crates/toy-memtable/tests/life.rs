@@ -118,6 +118,13 @@ fn an_idle_family_pins_no_log() {
     engine.delete_range(G, b"z", b"a").unwrap();
     engine.flush().unwrap();
     assert_given_up(&engine);
+    // Nor a batch whose last operation is another family's.
+    let mut batch = WriteBatch::new();
+    batch.put(G, b"once", b"more").unwrap();
+    batch.put(F, b"given up", b"?").unwrap();
+    engine.write(&batch).unwrap();
+    engine.flush().unwrap();
+    assert_given_up(&engine);
 }
 
 #[test]

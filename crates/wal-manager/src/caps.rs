@@ -26,6 +26,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tracing::{info, warn};
+use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::HEADER_BYTES;
 use wal_format::control::{Promise, Seal};
 use wal_format::{FamilyId, FileHeader, LogNumber, SeqNum};
@@ -34,7 +35,7 @@ use wal_io::{IoError, Sink};
 use crate::commit::{Accepted, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Appended, Record};
-use crate::retention::Retention;
+use crate::retention::{LogInfo, Retention};
 use crate::rotate::{FILL_STEP_BYTES, SealedLog};
 use crate::state::State;
 use crate::wal::Inner;
@@ -371,8 +372,9 @@ impl Inner {
         }
         // The oldest log may hold the frontier. Then the log behind it has to begin, and if there is none, one is begun. On a full disk
         // nothing is begun that needs space.
-        let flushed = self.checkpoint.content().flushed;
-        let oldest_can_go = self.retention.old().first().is_none_or(|info| covers(&flushed, &info.families));
+        let Checkpoint { lowest, flushed, .. } = self.checkpoint.content();
+        let can_go = |info: &LogInfo| info.log < lowest || covers(&flushed, &info.families);
+        let oldest_can_go = self.retention.old().first().is_none_or(can_go);
         let state = self.commit.lock();
         let (active, begun) = (state.active.log, state.active.records > 0);
         let all_can_go = begun && covers(&flushed, &state.active.families);
@@ -388,12 +390,12 @@ impl Inner {
 
     /// Deletes logs that are flushed already; whether there were any. Not asked twice for a log that somebody else keeps.
     fn delete_flushed(self: &Arc<Self>) -> bool {
-        let flushed = self.checkpoint.content().flushed;
+        let Checkpoint { lowest, flushed, .. } = self.checkpoint.content();
         let Some(oldest) = self.retention.old().into_iter().next() else { return false };
         let mut state = self.commit.lock();
         if state.durable.log <= oldest.log
             || state.room.kept == Some(oldest.log)
-            || !covers(&flushed, &oldest.families)
+            || oldest.log >= lowest && !covers(&flushed, &oldest.families)
         {
             return false;
         }

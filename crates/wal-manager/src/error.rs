@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use wal_format::{
-    FORMAT_VERSION, FamilyId, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, WalId,
+    FORMAT_VERSION, FamilyId, LogNumber, PAYLOAD_BYTES_MAX, RECORD_FAMILIES_MAX, SeqNum, SeqRange, WalId,
 };
 use wal_io::IoError;
 
@@ -30,7 +30,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Bytes that the log itself proves were synced are wrong or gone.
-    #[error("{}; nothing was changed; look with `walctl verify`, restore from a backup, or recover up to the damage with RecoveryMode::PointInTime", .0.summary())]
+    #[error("{}; nothing was changed; look with `walctl verify`, restore from a backup, or recover up to the damage: `walctl repair --dry-run`, or RecoveryMode::PointInTime", .0.summary())]
     Damaged(Arc<RecoveryReport>),
     /// [`RecoveryMode::Strict`](crate::RecoveryMode::Strict) refuses a torn tail too.
     #[error("{}; nothing was changed; RecoveryMode::Default would cut the unacknowledged tail", .0.summary())]
@@ -177,6 +177,17 @@ pub enum Error {
         given: SeqNum,
         /// The number on record.
         recorded: SeqNum,
+    },
+    /// A mark or a hold would stand inside a record.
+    #[error(
+        "{given} stands inside the record of the sequence numbers {} to {}: a record is flushed, or held, as a whole",
+        .record.first(), .record.last()
+    )]
+    InsideRecord {
+        /// The number given.
+        given: SeqNum,
+        /// The numbers of the record.
+        record: SeqRange,
     },
     /// More families with a flushed sequence number than CHECKPOINT has room for.
     #[error(
@@ -369,6 +380,7 @@ impl Error {
             | Self::Exhausted(_)
             | Self::FlushedBeyondAppended { .. }
             | Self::FlushedRegression { .. }
+            | Self::InsideRecord { .. }
             | Self::TooManyFamilies { .. }
             | Self::InvalidHoldName { .. }
             | Self::HoldExists { .. }

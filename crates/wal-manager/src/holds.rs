@@ -42,7 +42,7 @@ impl Wal {
     ///
     /// # Errors
     /// There is a hold of this name that is not lost; or there are too many, or the name is none. [`Error::HoldAhead`] if `from` is more than one
-    /// above the newest sequence number, [`Error::HoldLost`] if records from `from` on may be gone already. Or the log is poisoned or closed, or
+    /// above the newest sequence number, [`Error::InsideRecord`] if a record covers `from` and the number before it, [`Error::HoldLost`] if records from `from` on may be gone already. Or the log is poisoned or closed, or
     /// CHECKPOINT could not be written: then the hold may be recorded with a later update.
     ///
     /// # Durability
@@ -69,12 +69,11 @@ impl Wal {
         self.inner().hold(name, seqs.first(), Some(seqs.last()), budget_bytes)
     }
 
-    /// Says that the owner of a hold needs nothing below `from` any more, and deletes the logs that nobody needs then. A number in the middle of a
-    /// record holds the whole record.
+    /// Says that the owner of a hold needs nothing below `from` any more, and deletes the logs that nobody needs then.
     ///
     /// # Errors
     /// [`Error::UnknownHold`]; [`Error::HoldRegression`] if `from` goes back, [`Error::HoldAhead`] if it is more than one above the newest
-    /// sequence number, or above the end of the range; [`Error::HoldLost`] if the hold was dropped. Nothing was changed then. Or the log is
+    /// sequence number, or above the end of the range; [`Error::InsideRecord`] if a record covers `from` and the number before it; [`Error::HoldLost`] if the hold was dropped. Nothing was changed then. Or the log is
     /// poisoned or closed, or CHECKPOINT could not be written, as for [`Wal::mark_flushed`].
     ///
     /// # Durability
@@ -118,6 +117,8 @@ impl Inner {
         if !hold_name_is_valid(name) {
             return Err(Error::InvalidHoldName { name: name.to_owned() });
         }
+        self.check_begins_record(from)?;
+        to.map_or(Ok(()), |to| self.check_ends_record(to))?;
         let mut deciding = self.decide_deletion()?;
         let highest = after(deciding.newest);
         if from > highest {
@@ -141,6 +142,7 @@ impl Inner {
     }
 
     fn advance_hold(self: &Arc<Self>, name: &str, from: SeqNum) -> Result<Deletion> {
+        self.check_begins_record(from)?;
         let mut deciding = self.decide_deletion()?;
         let highest = after(deciding.newest);
         let Some(hold) = deciding.claims.holds.get_mut(name) else {
@@ -178,7 +180,7 @@ impl Inner {
         let content = self.checkpoint.content();
         let old = self.retention.old();
         let frontier = self.commit.lock().durable.log;
-        let unneeded = crate::retention::unneeded(&old, frontier, &content.flushed);
+        let unneeded = crate::retention::unneeded(&old, frontier, content.lowest, &content.flushed);
         let info = |(name, hold): (&String, &Hold)| HoldInfo {
             name: name.clone(),
             from: hold.from,

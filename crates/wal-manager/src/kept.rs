@@ -53,6 +53,10 @@ pub(crate) fn why_kept(
     let mut older: Option<LogNumber> = None;
     let kept = |info: &LogInfo| {
         let (log, since_micros) = (info.log, info.created_micros);
+        if log < content.lowest {
+            // An update of CHECKPOINT failed when it was to be deleted.
+            return Kept { log, bytes: info.bytes, keepers: Vec::new() };
+        }
         let first = info.seqs.map(|seqs| seqs.first());
         let here = |kind, name: String| Keeper { kind, name, from: first, through: None, since_micros };
         let mut keepers = Vec::new();
@@ -148,7 +152,9 @@ impl Inner {
 
     /// Tells the gauges, and whoever listens, of those who keep the oldest logs.
     pub(crate) fn watch_keepers(&self) {
-        let (logs, content, pins) = (self.logs(), self.checkpoint.content(), self.keepers.pinned());
+        let (content, pins) = (self.checkpoint.content(), self.keepers.pinned());
+        let mut logs = self.logs();
+        logs.retain(|info| info.log >= content.lowest);
         for (kind, bytes, since) in &self.metrics.kept {
             let keeps = |(at, info)| Some((at, kept_since(*kind, info, &content, &pins)?));
             let (held, oldest) = logs.iter().enumerate().find_map(keeps).map_or((0, 0), |(at, oldest)| {
@@ -173,7 +179,7 @@ impl Inner {
         self.metrics.holds.set((content.holds.len() - lost) as f64);
         self.metrics.lost_holds.set(lost as f64);
         let frontier = self.commit.lock().durable.log;
-        let unneeded = unneeded(logs, frontier, &content.flushed);
+        let unneeded = unneeded(logs, frontier, content.lowest, &content.flushed);
         let part = |bytes: u64, budget: Option<u64>| Some(bytes as f64 / budget?.max(1) as f64);
         let holds = content.holds.values().filter(|hold| !hold.lost);
         let holds = holds.filter_map(|hold| part(holds::charged(hold, &unneeded)?.1, hold.budget));

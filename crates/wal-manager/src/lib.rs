@@ -87,6 +87,7 @@ mod seeded;
 
 mod archive;
 mod background;
+mod boundary;
 mod buffer;
 mod caps;
 mod checkpoint;

@@ -71,7 +71,8 @@ impl Inner {
             kept.reverse();
         }
         let (live_bytes, live_logs) = (kept.iter().map(|kept| kept.bytes).sum(), kept.len());
-        let Some(Kept { log, keepers, .. }) = kept.into_iter().next() else { return };
+        let kept_by_somebody = |kept: &Kept| !kept.keepers.is_empty();
+        let Some(Kept { log, keepers, .. }) = kept.into_iter().find(kept_by_somebody) else { return };
         if !soft.is_over(live_bytes, live_logs) {
             return;
         }

@@ -11,7 +11,7 @@ use wal_format::chunk::{self, CHUNK_BYTES_MIN, ChunkType, HEADER_BYTES};
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
 use wal_format::record::{self, Head};
-use wal_format::{FamilyId, FileHeader, LogNumber, LogSeed};
+use wal_format::{FamilyId, FileHeader, LogNumber, LogSeed, SeqNum, SeqRange};
 
 use crate::caps::{self, ROOM_BYTES};
 use crate::clock::micros;
@@ -118,12 +118,17 @@ impl Inner {
         let mut old = state.go_on_in(new);
         if old.log == frontier.log {
             old.records = old.records.saturating_sub(image.records.count);
+            // Up to the first number that has moved, which may be more than there is.
+            if let (Some(seqs), Some(moved)) = (old.seqs, image.records.seqs) {
+                let last = SeqNum::new(moved.first().get().saturating_sub(1));
+                old.seqs = SeqRange::between(seqs.first(), last);
+            }
             if old.records == 0 {
                 old.families.clear();
                 old.seqs = None;
             }
             // INVARIANT: G2. Before anybody sees the frontier in the new log: a deletion would take this one for gone, and put the floor above it.
-            // Families and numbers may be those of records that have moved: that keeps it a little longer than it must be.
+            // Families may be marked as in it up to numbers that have moved: that keeps it a little longer than it must be.
             if !seeded_bug!(ResumeClosesLate) {
                 self.retention.closed(&old, frontier.offset);
             }
@@ -157,8 +162,8 @@ struct Image {
 #[derive(Default)]
 struct Taken {
     count: u64,
-    seqs: Option<wal_format::SeqRange>,
-    families: BTreeMap<FamilyId, wal_format::SeqNum>,
+    seqs: Option<SeqRange>,
+    families: BTreeMap<FamilyId, SeqNum>,
 }
 
 impl Image {

@@ -9,6 +9,7 @@ use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, Hold};
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 use wal_io::Storage;
 
+use crate::boundary::Around;
 use crate::error::{Error, Result};
 use crate::holds;
 use crate::names;
@@ -149,6 +150,11 @@ impl Retention {
         (old.iter().map(|info| info.bytes).sum(), old.len() as u64)
     }
 
+    /// The log behind the active one that holds both `at` and the number before it.
+    pub(crate) fn around(&self, at: SeqNum) -> Option<Around> {
+        self.lock().iter().find_map(|info| Around::of(info.log, info.bytes, info.records, info.seqs, at))
+    }
+
     /// The logs behind the active one, oldest first.
     pub(crate) fn old(&self) -> Vec<LogInfo> {
         self.lock().iter().cloned().collect()
@@ -268,17 +274,24 @@ fn is_flushed(info: &LogInfo, flushed: &Flushed) -> bool {
 pub(crate) fn unneeded<'a>(
     old: impl IntoIterator<Item = &'a LogInfo>,
     frontier: LogNumber,
+    lowest: LogNumber,
     flushed: &Flushed,
 ) -> Vec<&'a LogInfo> {
-    // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it.
-    let unneeded =
-        |info: &&LogInfo| (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info, flushed);
+    // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it. What lies below the floor was
+    // given up by a deletion whose update failed, and the marks of families that were dropped may have gone with it.
+    let unneeded = |info: &&LogInfo| {
+        info.log < lowest
+            || (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info, flushed)
+    };
     old.into_iter().take_while(unneeded).collect()
 }
 
 impl Inner {
     /// Records that families are flushed, durably, and deletes the logs that nobody needs any more.
     pub(crate) fn mark_flushed(self: &Arc<Self>, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
+        for given in marks.iter().map(|(_, given)| *given).collect::<BTreeSet<_>>() {
+            self.check_ends_record(given)?;
+        }
         let mut deciding = self.decide_deletion()?;
         let newest = deciding.newest;
         let Claims { flushed, dropped, .. } = &mut deciding.claims;
@@ -315,18 +328,17 @@ impl Inner {
     /// The logs that the engine does not need any more, oldest first.
     pub(crate) fn unneeded(&self) -> Vec<LogNumber> {
         let Ok((_, frontier)) = self.check_open() else { return Vec::new() };
-        let flushed = self.checkpoint.content().flushed;
-        let old = self.retention.lock();
-        let unneeded = old.iter().take_while(|info| info.log < frontier && is_flushed(info, &flushed));
-        unneeded.map(|info| info.log).collect()
+        let Checkpoint { lowest, flushed, .. } = self.checkpoint.content();
+        unneeded(self.retention.lock().iter(), frontier, lowest, &flushed)
+            .iter()
+            .map(|info| info.log)
+            .collect()
     }
 
     /// Deletes the logs that nobody needs any more, if there are any.
     pub(crate) fn delete_unneeded(&self) -> Result<Deletion> {
         let deciding = self.decide_deletion()?;
-        if deciding.unlinks.queue.is_empty()
-            && !self.any_unneeded(deciding.frontier, &deciding.claims.flushed)
-        {
+        if deciding.unlinks.queue.is_empty() && !self.any_unneeded(deciding.frontier) {
             return Ok(Deletion::default());
         }
         let mut claims = deciding.claims.clone();
@@ -340,13 +352,14 @@ impl Inner {
     /// Asks for [`Inner::delete_unneeded`] if there is something to delete: the caller is not one to wait for a disk.
     pub(crate) fn delete_later(self: &Arc<Self>) {
         let Ok((_, frontier)) = self.check_open() else { return };
-        if self.any_unneeded(frontier, &self.checkpoint.content().flushed) {
+        if self.any_unneeded(frontier) {
             self.housekeeper.delete(self);
         }
     }
 
-    fn any_unneeded(&self, frontier: LogNumber, flushed: &Flushed) -> bool {
-        !unneeded(self.retention.lock().iter().take(1), frontier, flushed).is_empty()
+    fn any_unneeded(&self, frontier: LogNumber) -> bool {
+        let Checkpoint { lowest, flushed, .. } = self.checkpoint.content();
+        !unneeded(self.retention.lock().iter().take(1), frontier, lowest, &flushed).is_empty()
     }
 
     /// Begins a change of the claims.
@@ -404,7 +417,7 @@ impl Inner {
         let lowest_before = self.checkpoint.content().lowest;
         let active = self.commit.lock().active.families.clone();
         let old = self.retention.lock();
-        let unneeded = unneeded(old.iter(), frontier, &claims.flushed);
+        let unneeded = unneeded(old.iter(), frontier, lowest_before, &claims.flushed);
         let (mut gone, mut dropped) = (unneeded.len(), 0);
         for (name, hold) in claims.holds.iter_mut().filter(|(_, hold)| !hold.lost) {
             let Some((first, bytes)) = holds::charged(hold, &unneeded) else { continue };

@@ -117,6 +117,8 @@ pub(crate) struct State {
     /// Written and not durable, in order, up to `written`; after a failure, up to `forming`.
     pub(crate) unsynced: VecDeque<Group>,
     pub(crate) unsynced_bytes: u64,
+    /// The records of several sequence numbers behind `durable`: nobody can look those up in a file (K3).
+    wide: VecDeque<(Index, SeqRange)>,
     /// Buffers to be used again.
     spares: Vec<Vec<u8>>,
     /// Index of the next record.
@@ -200,6 +202,7 @@ impl State {
             promise: None,
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
+            wide: VecDeque::new(),
             spares: Vec::new(),
             next_index,
             seq_floor,
@@ -277,6 +280,7 @@ impl State {
         self.promise = None;
         self.unsynced.clear();
         self.unsynced_bytes = 0;
+        self.wide.clear();
         self.failed = None;
         // What was made ahead is given up.
         (self.next_wanted, self.better_is_ready) = (false, false);
@@ -355,11 +359,20 @@ impl State {
         // INVARIANT: PR1. Only here, behind a successful sync of everything up to there, and where a resume goes on, does the frontier move.
         self.durable = to;
         self.durable_digest = digest;
+        while self.wide.front().is_some_and(|(index, _)| *index <= to.index) {
+            self.wide.pop_front();
+        }
         while self.unsynced.front().is_some_and(|group| group.end() <= to.offset) {
             let Some(group) = self.unsynced.pop_front() else { break };
             self.unsynced_bytes = self.unsynced_bytes.saturating_sub(group.bytes.len() as u64);
             self.give_back(group.bytes);
         }
+    }
+
+    /// The record that is not durable and covers both `at` and the number before it.
+    pub(crate) fn wide_around(&self, at: SeqNum) -> Option<SeqRange> {
+        let place = self.wide.partition_point(|(_, seqs)| seqs.last() < at);
+        self.wide.get(place).map(|(_, seqs)| *seqs).filter(|seqs| seqs.first() < at)
     }
 
     /// Those who await what is durable by now.
@@ -428,6 +441,9 @@ impl State {
         self.forming_records += 1;
         self.active.records += 1;
         self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        if head.seqs.first() < head.seqs.last() {
+            self.wide.push_back((head.index, head.seqs));
+        }
         for family in families {
             self.active.families.insert(*family, head.seqs.last());
         }

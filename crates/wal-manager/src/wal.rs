@@ -324,7 +324,8 @@ impl Wal {
     /// Records that every operation of `family` up to `seq` is durable elsewhere, and deletes the logs that nobody needs any more.
     ///
     /// # Errors
-    /// `seq` was never appended or goes back; or the log is closed, or poisoned by anything but a full disk; or CHECKPOINT could not be written: then nothing was deleted, and the
+    /// `seq` was never appended or goes back, or stands inside a record ([`Error::InsideRecord`](crate::Error::InsideRecord): a record of several numbers is flushed as a whole, in each of
+    /// its families); or a log could not be read to find that out; nothing was changed then. Or the log is closed, or poisoned by anything but a full disk; or CHECKPOINT could not be written: then nothing was deleted, and the
     /// mark, which is true all the same, may be recorded with a later update. A failed unlink is no error: it is tried again.
     ///
     /// # Durability
@@ -345,7 +346,7 @@ impl Wal {
     /// As for [`Wal::mark_flushed`].
     ///
     /// # Concurrency
-    /// As for [`Wal::mark_flushed`]; several marks cost as much as one.
+    /// As for [`Wal::mark_flushed`]; several marks at one number cost as much as one.
     pub fn mark_flushed_all(&self, marks: &[(FamilyId, SeqNum)]) -> Result<Deletion> {
         self.inner.release_window();
         Ok(self.inner.then_archive(self.inner.mark_flushed(marks)?))

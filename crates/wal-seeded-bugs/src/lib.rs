@@ -134,6 +134,8 @@ bugs! {
     PressureNamesNewest "G8",
     /// A hold may go back.
     HoldGoesBack "K3",
+    /// A mark or a hold may stand inside a record.
+    MarkInsideRecord "K3",
     // CHECKPOINT.
     /// Both slots are written before either is synced.
     SlotsWithoutSyncBetween "CK1",

@@ -25,7 +25,9 @@ use wal_manager::Wal;
 
 use crate::exit::{Exit, Failure};
 use crate::interrupt;
+use crate::look::refuse_a_log;
 use crate::out::Out;
+use crate::progress;
 use numbers::Point;
 use sides::{Bare, Calls, Load, Log, STOP, Times};
 
@@ -69,7 +71,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
-    refuse_a_log(&args.dir)?;
+    // Nobody measures beside a log by mistake, and nothing of a log is ever removed.
+    refuse_a_log(&args.dir, "measure in another directory of the same disk")?;
     interrupt::on(|| STOP.store(true, Ordering::Relaxed))?;
     // Before anything is measured: a page that cannot be written is told at once.
     let report = args.report.as_deref().map(files::Files::new).transpose()?;
@@ -85,30 +88,21 @@ pub(crate) fn run(args: &Args, json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Fine)
 }
 
-/// Nobody measures beside a log by mistake, and nothing of a log is ever removed.
-fn refuse_a_log(dir: &Path) -> Result<(), Failure> {
-    let failed = |error| Failure::file("reading", dir, error);
-    for entry in fs::read_dir(dir).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name.to_string_lossy();
-        if matches!(&*name, "CHECKPOINT" | "LOCK") || name.ends_with(".wal") {
-            return Err(Failure::Refused(format!(
-                "{} holds a log ({name}): measure in another directory of the same disk",
-                dir.display()
-            )));
-        }
-    }
-    Ok(())
-}
-
 fn measure(args: &Args, place: &TempDir, json: bool) -> Result<(), Failure> {
     let sizes = if args.size.is_empty() { &SIZES } else { args.size.as_slice() };
     let writers = if args.writers.is_empty() { &WRITERS } else { args.writers.as_slice() };
     let mut out = Out::new();
     heading(&mut out, json)?;
-    for load in loads(sizes, writers) {
-        print(&mut out, &case(place.path(), load, args.millis)?, json)?;
+    let loads = loads(sizes, writers);
+    let bar = progress::bar(loads.len() as u64, "{wide_bar} {pos}/{len} measurements, {eta} left");
+    for load in loads {
+        bar.tick();
+        let rows = case(place.path(), load, args.millis)?;
+        // The bar is away while a line is written to what may be the same terminal.
+        bar.suspend(|| print(&mut out, &rows, json))?;
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! Looking into a directory, as most reading verbs do: what they take, how they read, and how they end.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use wal_manager::{Error, Inspection, LogVerdict, RecoveryReport, Verdict, Wal};
 
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 use crate::out;
 use crate::progress;
 
@@ -48,4 +49,17 @@ pub(crate) fn exit(report: &RecoveryReport) -> Exit {
     } else {
         Exit::Fine
     }
+}
+
+/// Refuses the directory of a log to a verb that puts files of its own into a directory.
+pub(crate) fn refuse_a_log(dir: &Path, instead: &str) -> Result<(), Failure> {
+    let failed = |error| Failure::file("reading", dir, error);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let name = name.to_string_lossy();
+        if matches!(&*name, "CHECKPOINT" | "LOCK") || name.ends_with(".wal") {
+            return Err(Failure::Refused(format!("{} holds a log ({name}): {instead}", dir.display())));
+        }
+    }
+    Ok(())
 }

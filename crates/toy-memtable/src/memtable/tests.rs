@@ -17,7 +17,9 @@ fn memtable(fill: impl FnOnce(&mut WriteBatch)) -> Arc<Memtable> {
     let mut batch = WriteBatch::new();
     fill(&mut batch);
     let memtable = Memtable::new(1);
-    memtable.insert(batch.ops(), SeqNum::new(1), |_, _| false).unwrap();
+    memtable
+        .insert(batch.ops(), SeqRange::new(SeqNum::new(1), batch.count()).unwrap(), |_, _| false)
+        .unwrap();
     Arc::new(memtable)
 }
 
@@ -93,7 +95,7 @@ fn operations_without_effect_still_count_as_seen() {
         batch.put(F, b"a", b"1").unwrap();
         batch.delete_range(FamilyId::new(3), b"z", b"a").unwrap();
     });
-    let expected = BTreeMap::from([(F, SeqNum::new(1)), (FamilyId::new(3), SeqNum::new(2))]);
+    let expected = BTreeMap::from([F, FamilyId::new(3)].map(|family| (family, SeqNum::new(2))));
     assert_eq!(table.highest(), expected);
     assert_eq!(
         table.lookup(&Key { family: FamilyId::new(3), user: Bytes::from_static(b"m") }, SeqNum::new(9)),

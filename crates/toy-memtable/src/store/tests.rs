@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use wal_manager::io::sim::Fault;
-use wal_manager::{FamilyId, FsStorage, SimStorage, WriteBatch};
+use wal_manager::{FamilyId, FsStorage, SeqNum, SeqRange, SimStorage, WriteBatch};
 
 use super::*;
 
@@ -15,7 +15,8 @@ fn memtable(first: u64, fill: impl FnOnce(&mut WriteBatch)) -> Arc<Memtable> {
     let mut batch = WriteBatch::new();
     fill(&mut batch);
     let memtable = Memtable::new(1);
-    memtable.insert(batch.ops(), SeqNum::new(first), |_, _| false).unwrap();
+    let seqs = SeqRange::new(SeqNum::new(first), batch.count()).unwrap();
+    memtable.insert(batch.ops(), seqs, |_, _| false).unwrap();
     Arc::new(memtable)
 }
 

@@ -18,27 +18,27 @@ use crate::report::Reason;
 
 /// Logs in a directory, as one who follows them sees them.
 #[derive(Debug)]
-pub(super) struct Chain<'a> {
-    pub(super) storage: &'a dyn Storage,
-    pub(super) wal_id: WalId,
+pub(crate) struct Chain<'a> {
+    pub(crate) storage: &'a dyn Storage,
+    pub(crate) wal_id: WalId,
     /// Oldest first. There may be files among them that no chain leads to: abandoned ones, and empty ones that were made ahead.
-    pub(super) logs: &'a [LogNumber],
+    pub(crate) logs: &'a [LogNumber],
     /// Logs of a later epoch are leftovers (RC4).
-    pub(super) epoch: Epoch,
+    pub(crate) epoch: Epoch,
 }
 
 /// A log whose header is whole.
 #[derive(Clone, Debug)]
-pub(super) struct Opened {
-    pub(super) log: LogNumber,
-    pub(super) header: FileHeader,
-    pub(super) source: Arc<dyn Source>,
-    pub(super) seed: LogSeed,
+pub(crate) struct Opened {
+    pub(crate) log: LogNumber,
+    pub(crate) header: FileHeader,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) seed: LogSeed,
 }
 
 /// What follows a log.
 #[derive(Debug)]
-pub(super) enum After {
+pub(crate) enum After {
     /// This one.
     Next(Opened),
     /// Nothing so far.
@@ -51,12 +51,12 @@ pub(super) enum After {
 
 impl Opened {
     /// A reader that begins at `place` and may read up to there.
-    pub(super) fn reader(&self, place: Place) -> LogReader {
+    pub(crate) fn reader(&self, place: Place) -> LogReader {
         LogReader::from_place(Arc::clone(&self.source), self.seed, place, place.offset)
     }
 
     /// Its first byte.
-    pub(super) fn start(&self) -> Place {
+    pub(crate) fn start(&self) -> Place {
         let FileHeader { first_index, seq_floor, .. } = self.header;
         Place { offset: 0, next_index: Some(first_index), seq_floor }
     }
@@ -67,7 +67,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// The file is gone, or cannot be read, or is of a newer format.
-    pub(super) fn open(&self, log: LogNumber) -> Result<Option<Opened>> {
+    pub(crate) fn open(&self, log: LogNumber) -> Result<Option<Opened>> {
         let name = names::log_name(log);
         let source = self.storage.open_source(&name)?;
         match FileHeader::decode(log, &read_first(&*source)?) {
@@ -85,7 +85,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// It was deleted: [`Error::Gap`]. Or as for [`Chain::open`].
-    pub(super) fn holding(&self, from: FollowFrom) -> Result<Option<Opened>> {
+    pub(crate) fn holding(&self, from: FollowFrom) -> Result<Option<Opened>> {
         let (mut low, mut high) = (0, self.logs.len());
         let (mut holding, mut oldest) = (None, None);
         while low < high {
@@ -130,19 +130,6 @@ impl Chain<'_> {
         }
     }
 
-    /// The log behind a deleted one whose first record is the one with the index `next`, if there is one: who has read everything before that misses
-    /// nothing.
-    ///
-    /// # Errors
-    /// As for [`Chain::open`].
-    pub(super) fn behind_deleted(&self, deleted: LogNumber, next: Index) -> Result<Option<Opened>> {
-        match self.holding(FollowFrom::Index(next)) {
-            Ok(found) => Ok(found.filter(|it| it.log > deleted && it.header.first_index == next)),
-            Err(Error::Gap { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     /// That nothing before the log is left, as far as CHECKPOINT knows: otherwise its file has no header any more, and to pass over it would be a jump.
     fn is_oldest(&self, opened: &Opened) -> Result<()> {
         let Some(before) = opened.header.predecessor else { return Ok(()) };
@@ -159,7 +146,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// As for [`Chain::holding`].
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         from: FollowFrom,
         frontier: Option<Position>,
@@ -180,7 +167,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// They do not: a recovery gave that place up. Or logs in between are gone, and nobody can tell.
-    pub(super) fn check_behind(&self, header: &FileHeader, place: (LogNumber, u64)) -> Result<()> {
+    pub(crate) fn check_behind(&self, header: &FileHeader, place: (LogNumber, u64)) -> Result<()> {
         let (log, offset) = place;
         let changed = |log, offset, reason| {
             let changed = Error::ChangedWhileReading { log, offset, reason: Box::new(reason) };
@@ -205,7 +192,7 @@ impl Chain<'_> {
     ///
     /// # Errors
     /// As for [`Chain::open`].
-    pub(super) fn after(&self, log: LogNumber) -> Result<After> {
+    pub(crate) fn after(&self, log: LogNumber) -> Result<After> {
         let mut after = After::Nothing;
         let later = self.logs.partition_point(|other| *other <= log);
         for &other in self.logs.get(later..).unwrap_or_default() {

@@ -94,6 +94,14 @@ impl Cursor {
         Ok(())
     }
 
+    /// What it hands out next, when its log is gone: who began at the oldest record that there was passes over none.
+    pub(super) fn wanted(&self) -> FollowFrom {
+        match (self.from, &self.open) {
+            (FollowFrom::Oldest, Some(open)) => FollowFrom::Index(open.next_index()),
+            (from, _) => from,
+        }
+    }
+
     /// RD1: what stands in the log is not what it was. That is a gap, if it was deleted.
     pub(super) fn changed(&self, reason: Reason) -> Error {
         let (log, offset) = self.place();

@@ -254,20 +254,23 @@ impl DirectoryFollower {
         if any { Err(self.cursor.changed(Reason::OtherContent)) } else { self.begin() }
     }
 
-    /// What comes after `log` was deleted.
+    /// What comes after `log` was deleted: goes on where the next record is, if that is surely the next.
     fn pass_over(&mut self, log: LogNumber) -> Result<bool> {
         if seeded_bug!(FollowerJumpsGap) {
             (self.cursor.from, self.cursor.open) = (FollowFrom::Oldest, None);
             return self.begin();
         }
-        let Some(open) = &self.cursor.open else { return Ok(false) };
-        let (epoch, next_index) = (open.file.header.epoch, open.next_index());
-        let (next, checkpoint) = self.with_chain(|chain, _| chain.behind_deleted(log, next_index))?;
-        match next {
+        // Nothing that was given up since was handed out, or counted on.
+        let free = self.cursor.handed_out.is_none() && self.cursor.from != FollowFrom::Oldest;
+        let epoch = self.cursor.open.as_ref().map(|open| open.file.header.epoch);
+        let wanted = self.cursor.wanted();
+        let (found, checkpoint) =
+            self.with_chain(|chain, _| chain.find(wanted, None).map_err(|error| error.of_gap_behind(log)))?;
+        match found {
             // INVARIANT: W4. Only a recovery gives up what was proven, and each has an epoch of its own: within one, an index is always the same record.
-            Some(next) if next.header.epoch == epoch => {
-                self.cursor.cross(next)?;
+            Some((file, place)) if file.log > log && (free || Some(file.header.epoch) == epoch) => {
                 self.scouted = None;
+                self.cursor.open = Some(Open::new(file, place));
                 Ok(true)
             }
             _ => Err(Error::Gap { wanted: log.next().unwrap_or(log), oldest: checkpoint.lowest }),

@@ -210,48 +210,44 @@ impl Follower {
                 self.begin()?;
                 return Ok(self.cursor.place().0 != log);
             }
-            Some(_) => return self.pass_over(&logs),
+            Some(_) => return self.pass_over(),
         };
         let read_to = open.reader.end();
         match after {
             _ if end > read_to => open.reader.extend(end),
             None if seeded_bug!(FollowerSeesWritten) => return Ok(false),
             Some(After::Next(_)) if seeded_bug!(FollowerSleepsAtRotation) => return Ok(false),
-            Some(After::Next(next)) if end == read_to => return self.cross(next),
+            Some(After::Next(next)) if end == read_to => {
+                let crossed = next.log;
+                let next = self.with_recent(next);
+                self.cursor.cross(next)?;
+                if let Some(hold) = &self.hold {
+                    hold.advance(crossed);
+                }
+            }
             // There is a durable record that no log holds.
             _ => return Err(self.cursor.changed(Reason::Short { expected: end, found: read_to })),
         }
         Ok(true)
     }
 
-    /// What comes after this log was deleted.
-    fn pass_over(&mut self, logs: &[LogNumber]) -> Result<bool> {
+    /// What comes after this log was deleted: goes on where the next record is.
+    fn pass_over(&mut self) -> Result<bool> {
         let (log, offset) = self.cursor.place();
         if seeded_bug!(FollowerJumpsGap) {
             self.cursor.from = FollowFrom::Oldest;
             return self.begin();
         }
         // INVARIANT: W4. While a log is open nothing durable is given up: an index is always the same record.
-        if let Some(open) = &self.cursor.open
-            && let Some(next) = self.among(logs).behind_deleted(log, open.next_index())?
-        {
-            return self.cross(next);
+        self.cursor.from = self.cursor.wanted();
+        self.begin().map_err(|error| error.of_gap_behind(log))?;
+        let (there, _) = self.cursor.place();
+        if there <= log {
+            let reason = Reason::Short { expected: offset.saturating_add(1), found: offset };
+            return Err(self.cursor.changed(reason));
         }
-        match (log.next(), logs.first()) {
-            (Some(wanted), Some(&oldest)) if oldest > log => Err(Error::Gap { wanted, oldest }),
-            _ => {
-                Err(self.cursor.changed(Reason::Short { expected: offset.saturating_add(1), found: offset }))
-            }
-        }
-    }
-
-    /// Goes over to a log, and keeps nothing before it any more.
-    fn cross(&mut self, next: Opened) -> Result<bool> {
-        let crossed = next.log;
-        let next = self.with_recent(next);
-        self.cursor.cross(next)?;
         if let Some(hold) = &self.hold {
-            hold.advance(crossed);
+            hold.advance(there);
         }
         Ok(true)
     }

@@ -17,15 +17,17 @@ mod seek;
 use std::io;
 
 use wal_format::record::Head;
-use wal_format::{FileHeader, Index, SeqNum};
+use wal_format::{FileHeader, Index, LogNumber, SeqNum};
 
 use crate::error::Error;
 use crate::inspect;
 
+pub(crate) use chain::Chain;
 pub use directory::{DirectoryFollower, POLL_INTERVAL_DEFAULT};
 pub use live::{Follower, FollowerStream};
 pub(crate) use recent::Recent;
 pub(crate) use registry::Followers;
+pub(crate) use seek::seek;
 
 /// Where a follower begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,17 @@ impl FollowFrom {
     }
 }
 
+impl Error {
+    /// A gap begins behind the log that is being read.
+    fn of_gap_behind(self, log: LogNumber) -> Self {
+        match (self, log.next()) {
+            (Self::Gap { oldest, .. }, Some(wanted)) => Self::Gap { wanted, oldest },
+            (error, _) => error,
+        }
+    }
+}
+
 /// Whether a log is not there any more that was there a moment ago.
-fn is_gone(error: &Error) -> bool {
+pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::NotFound && inspect::is_log(error))
 }

@@ -16,7 +16,7 @@ use crate::read::{FoundRecord, Item, LogReader, Place, Stop};
 ///
 /// # Errors
 /// The file cannot be read. What is no record is nothing here: whoever reads on from the place meets it.
-pub(super) fn seek(opened: &Opened, from: FollowFrom, end: u64) -> Result<Place> {
+pub(crate) fn seek(opened: &Opened, from: FollowFrom, end: u64) -> Result<Place> {
     let mut place = opened.start();
     if from == FollowFrom::Oldest {
         return Ok(place);

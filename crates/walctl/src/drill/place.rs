@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::exit::Failure;
+use crate::look::refuse_a_log;
 use crate::out;
 
 /// The directory of the drill.
@@ -30,6 +31,7 @@ impl Place {
             )));
         }
         fs::create_dir_all(dir).map_err(|error| Failure::file("making", dir, error))?;
+        refuse_a_log(dir, "drill in another directory")?;
         Ok(Self { path: dir.to_owned(), temporary: None })
     }
 

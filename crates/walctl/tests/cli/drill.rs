@@ -1,5 +1,6 @@
 //! `walctl drill`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -92,6 +93,18 @@ fn an_input_that_is_nothing_is_refused() {
     let run = walctl(["drill", "--input", &home.dir]).exits(2);
     assert!(run.err.contains("nothing to write"), "{}", run.err);
     walctl(["drill", "--input", "/dev/null"]).exits(2);
+}
+
+#[test]
+fn a_drill_puts_nothing_into_the_directory_of_a_log() {
+    let home = home();
+    walctl(["append", &home.dir]).exits(0);
+    let names =
+        || fs::read_dir(&home.path).unwrap().map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let before = names();
+    let run = walctl(["drill", "--dir", &home.dir]).exits(2);
+    assert!(run.err.contains("holds a log"), "{}", run.err);
+    assert_eq!(names(), before);
 }
 
 #[test]
