@@ -417,7 +417,7 @@ impl Wal {
     /// directory again helps.
     ///
     /// # Durability
-    /// Everything that was accepted is durable if this succeeds.
+    /// If the log had failed, everything that was accepted is durable when this succeeds.
     ///
     /// # Concurrency
     /// Appends, syncs and rotations wait until it has succeeded or failed.
