@@ -304,7 +304,7 @@ fn face(layer: &Layer, bug: Bug, executables: &BTreeMap<String, Executable>) -> 
         let executable = executables.get(*target).unwrap_or_else(|| panic!("no executable for {target}"));
         let mut command = Command::new(&executable.path);
         command.current_dir(&executable.directory).arg(layer.filter).env(VARIABLE, bug.name());
-        command.envs(layer.environment.iter().copied()).env("RUST_BACKTRACE", "0");
+        command.envs(layer.environment.iter().copied()).env("RUST_BACKTRACE", "0").env("HANG_SECONDS", "20");
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         command.stdout(log.reopen().expect("again")).stderr(Stdio::null());
         let mut child = command.spawn().expect("it runs");
