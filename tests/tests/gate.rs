@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -61,7 +61,6 @@ const LAYERS: &[Layer] = &[
             "full",
             "lifecycle_append",
             "lifecycle_deletion",
-            "lifecycle_files",
             "lifecycle_followers",
             "lifecycle_keepers",
             "lifecycle_resume",
@@ -69,6 +68,8 @@ const LAYERS: &[Layer] = &[
             "lifecycle_sync",
             "lifecycle_tickets",
             "lifecycle_timers",
+            // Thousands of real syncs.
+            "lifecycle_files",
         ],
     ),
     Layer { package: "wal-manager", filter: "keepers", ..layer("keepers", &["wal_manager"]) },
@@ -298,6 +299,30 @@ fn build(shuttle: bool) -> BTreeMap<String, Executable> {
     executables
 }
 
+/// Waits until a test of `child` has failed, whose output goes to `log`, or all have ended. The tests that still run then are not waited for.
+/// Caught without a name: it failed and no test did.
+fn await_failure(mut child: Child, log: &Path) -> Outcome {
+    let begun = now();
+    let outcome = loop {
+        let status = child.try_wait().expect("it can be waited for");
+        // Read after the status: what it has printed by its end is there.
+        let printed = std::fs::read_to_string(log).unwrap_or_default();
+        let failed = printed.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
+        match (failed, status) {
+            (Some(failed), _) => break Outcome::Caught(failed.to_owned()),
+            (None, Some(status)) if status.success() => break Outcome::Survived,
+            (None, Some(_)) => break Outcome::Caught(String::new()),
+            (None, None) if begun.elapsed() > PATIENCE => break Outcome::Hung,
+            #[allow(clippy::disallowed_methods, reason = "waits for a child with a limit, which std cannot")]
+            (None, None) => thread::sleep(Duration::from_millis(20)),
+        }
+    };
+    // Fails if it has ended.
+    let _ = child.kill();
+    child.wait().expect("it is dead");
+    outcome
+}
+
 /// Runs a layer with a bug awake.
 fn face(layer: &Layer, bug: Bug, executables: &BTreeMap<String, Executable>) -> Outcome {
     for target in layer.targets {
@@ -307,31 +332,11 @@ fn face(layer: &Layer, bug: Bug, executables: &BTreeMap<String, Executable>) -> 
         command.envs(layer.environment.iter().copied()).env("RUST_BACKTRACE", "0").env("HANG_SECONDS", "20");
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         command.stdout(log.reopen().expect("again")).stderr(Stdio::null());
-        let mut child = command.spawn().expect("it runs");
-        let begun = now();
-        let status = loop {
-            match child.try_wait().expect("it can be waited for") {
-                Some(status) => break Some(status),
-                None if begun.elapsed() > PATIENCE => {
-                    child.kill().expect("it can be killed");
-                    child.wait().expect("it is dead");
-                    break None;
-                }
-                #[allow(
-                    clippy::disallowed_methods,
-                    reason = "waits for a child with a limit, which std cannot"
-                )]
-                None => thread::sleep(Duration::from_millis(20)),
-            }
-        };
-        let printed = std::fs::read_to_string(log.path()).unwrap_or_default();
-        let failed = printed.lines().find_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
-        match (status, failed) {
-            (_, Some(failed)) => return Outcome::Caught(failed.to_owned()),
-            (Some(status), None) if status.success() => {}
+        match await_failure(command.spawn().expect("it runs"), log.path()) {
+            Outcome::Survived => {}
             // It aborted: a panic in a panic, a stack that is too deep.
-            (Some(_), None) => return Outcome::Caught((*target).to_owned()),
-            (None, None) => return Outcome::Hung,
+            Outcome::Caught(name) if name.is_empty() => return Outcome::Caught((*target).to_owned()),
+            other => return other,
         }
     }
     Outcome::Survived

@@ -13,8 +13,8 @@ use wal_tests::naive::{self, Item};
 
 type Seen = (u64, u64, Vec<u8>);
 
-fn open(files: &Files, mode: RecoveryMode) -> Result<(Vec<Seen>, Verdict), Error> {
-    let storage = MemStorage::from_files(files.clone());
+fn open(files: Files, mode: RecoveryMode) -> Result<(Vec<Seen>, Verdict), Error> {
+    let storage = MemStorage::from_files(files);
     let recovery = Wal::options_on(Arc::new(storage)).clock(Arc::new(Stopped)).mode(mode).recover()?;
     let records: Result<Vec<_>, _> = recovery.records().collect();
     let seen = |record: wal_manager::RecoveredRecord| {
@@ -59,7 +59,7 @@ fn directory(closed: bool) -> (Files, Vec<Seen>) {
 }
 
 /// Exactly the original, or an error. Says which.
-fn check(files: &Files, original: &[Seen], what: &dyn Fn() -> String) -> bool {
+fn check(files: Files, original: &[Seen], what: &dyn Fn() -> String) -> bool {
     match open(files, RecoveryMode::Default) {
         Ok((records, _)) => {
             let (found, all) = (records.len(), original.len());
@@ -95,14 +95,14 @@ fn places(name: &str, length: usize) -> Vec<usize> {
 #[test]
 fn p1_every_bit_of_a_closed_directory_is_the_original_or_an_error() {
     let (files, original) = directory(true);
-    assert_eq!(open(&files, RecoveryMode::Strict).unwrap(), (original.clone(), Verdict::Clean));
+    assert_eq!(open(files.clone(), RecoveryMode::Strict).unwrap(), (original.clone(), Verdict::Clean));
     let mut flips = 0;
     let mut harmless_in_logs = 0;
     for (name, bytes) in &files {
         for at in places(name, bytes.len()) {
             for bit in 0..8 {
                 let flipped = altered(&files, name, |bytes| bytes[at] ^= 1 << bit);
-                let harmless = check(&flipped, &original, &|| format!("bit {bit} of byte {at} of {name}"));
+                let harmless = check(flipped, &original, &|| format!("bit {bit} of byte {at} of {name}"));
                 harmless_in_logs += usize::from(name.ends_with(".wal") && harmless);
                 flips += 1;
             }
@@ -117,7 +117,7 @@ fn p3_p7_cuts_zeros_swaps_copies_and_removals_of_a_closed_directory() {
     let (files, original) = directory(true);
     for (name, bytes) in &files {
         for cut in places(name, bytes.len()) {
-            check(&altered(&files, name, |bytes| bytes.truncate(cut)), &original, &|| {
+            check(altered(&files, name, |bytes| bytes.truncate(cut)), &original, &|| {
                 format!("{name} cut at {cut}")
             });
         }
@@ -127,7 +127,7 @@ fn p3_p7_cuts_zeros_swaps_copies_and_removals_of_a_closed_directory() {
                     let end = bytes.len().min(start + size);
                     bytes[start..end].fill(0);
                 });
-                let harmless = check(&zeroed, &original, &|| format!("{name}: {size} zeros at {start}"));
+                let harmless = check(zeroed, &original, &|| format!("{name}: {size} zeros at {start}"));
                 // The first log's tail was written again into the second: what is left of it there is nobody's.
                 let live = name.ends_with(".wal") && (name != "000001.wal" || start == 0);
                 assert!(!(live && harmless), "P7: {name}: {size} zeros at {start} go unnoticed");
@@ -139,21 +139,21 @@ fn p3_p7_cuts_zeros_swaps_copies_and_removals_of_a_closed_directory() {
     for one in &logs {
         let mut without = files.clone();
         without.remove(*one);
-        assert!(open(&without, RecoveryMode::Default).is_err(), "V6, P4: {one} is missing");
+        assert!(open(without, RecoveryMode::Default).is_err(), "V6, P4: {one} is missing");
         for other in logs.iter().filter(|other| *other != one) {
             let mut swapped = files.clone();
             swapped.insert((*one).clone(), files[*other].clone());
-            assert!(open(&swapped, RecoveryMode::Default).is_err(), "F5: {other} over {one}");
+            assert!(open(swapped.clone(), RecoveryMode::Default).is_err(), "F5: {other} over {one}");
             swapped.insert((*other).clone(), files[*one].clone());
-            assert!(open(&swapped, RecoveryMode::Default).is_err(), "F5: {one} and {other} swapped");
+            assert!(open(swapped, RecoveryMode::Default).is_err(), "F5: {one} and {other} swapped");
         }
     }
     let mut without = files.clone();
     without.retain(|name, _| !name.ends_with(".wal"));
-    assert!(open(&without, RecoveryMode::Default).is_err(), "P4: every log is missing");
+    assert!(open(without, RecoveryMode::Default).is_err(), "P4: every log is missing");
     let mut without = files.clone();
     without.remove("CHECKPOINT");
-    assert!(matches!(open(&without, RecoveryMode::Default), Err(Error::CheckpointMissing { .. })));
+    assert!(matches!(open(without, RecoveryMode::Default), Err(Error::CheckpointMissing { .. })));
 }
 
 /// Where the newest promise of a small log stands: a chunk of type 6 and 16 bytes.
@@ -165,7 +165,7 @@ fn newest_promise(log: &[u8]) -> usize {
 #[test]
 fn p1_a_killed_directory_is_torn_only_where_nothing_is_promised() {
     let (files, original) = directory(false);
-    let (records, verdict) = open(&files, RecoveryMode::Default).unwrap();
+    let (records, verdict) = open(files.clone(), RecoveryMode::Default).unwrap();
     assert_eq!((&records, verdict), (&original, Verdict::Clean));
     // The newest promise is the chunk of type 6 with the highest place in the newest log.
     let promise = newest_promise(&files["000003.wal"]);
@@ -174,7 +174,7 @@ fn p1_a_killed_directory_is_torn_only_where_nothing_is_promised() {
         for at in places(name, bytes.len()) {
             for bit in 0..8 {
                 let flipped = altered(&files, name, |bytes| bytes[at] ^= 1 << bit);
-                match open(&flipped, RecoveryMode::Default) {
+                match open(flipped, RecoveryMode::Default) {
                     Ok((records, _)) if records == original => {}
                     Ok((records, verdict)) => {
                         assert!(
@@ -200,7 +200,7 @@ fn v1_every_cut_of_the_last_group_opens() {
     // The last group is the promise and the last record.
     for cut in newest_promise(&files["000003.wal"])..length {
         let (records, _) =
-            open(&altered(&files, "000003.wal", |bytes| bytes.truncate(cut)), RecoveryMode::Default)
+            open(altered(&files, "000003.wal", |bytes| bytes.truncate(cut)), RecoveryMode::Default)
                 .unwrap_or_else(|error| panic!("cut at {cut} of {length}: {error}"));
         assert!(original.starts_with(&records) && records.len() + 1 == original.len());
     }
@@ -359,7 +359,7 @@ fn sweep(files: &Files, original: &[Seen]) -> [Outcomes; 4] {
         }
         let left = |(at, bytes, _): &&Promised| files[newest].get(*at..at + PROMISE) == Some(&bytes[..]);
         let proven = promises.iter().filter(left).map(|(.., next)| *next).max().unwrap_or(0).max(recorded);
-        match open(&files, RecoveryMode::Default) {
+        match open(files, RecoveryMode::Default) {
             Ok((records, _)) if records == original => Outcomes { exact: 1, ..Outcomes::default() },
             Ok((records, verdict)) => {
                 let (found, all) = (records.len(), original.len());

@@ -1,7 +1,8 @@
 //! The search for proof behind the place where reading a log stopped.
 
+use memchr::memmem;
 use wal_format::LogSeed;
-use wal_format::chunk::{self, ChunkType, HEADER_BYTES};
+use wal_format::chunk::{self, Chunk, ChunkType, HEADER_BYTES};
 use wal_format::control::{Promise, Seal};
 use wal_io::Source;
 
@@ -10,6 +11,18 @@ use crate::window::WINDOW_BYTES;
 
 /// So many bytes are compared with zero at a time.
 const STEP_BYTES: usize = 512;
+
+/// What of a statement's header is known: its length and its type.
+const KNOWN_BYTES: usize = 3;
+const PROMISE: [u8; KNOWN_BYTES] = known(ChunkType::Promise, Promise::BYTES);
+const SEAL: [u8; KNOWN_BYTES] = known(ChunkType::Seal, Seal::BYTES);
+
+const fn known(kind: ChunkType, length: usize) -> [u8; KNOWN_BYTES] {
+    let [low, high, ..] = length.to_le_bytes();
+    // Where one ends no other begins, so a search that goes on behind a match misses none.
+    assert!(low != kind.to_byte() && high == 0);
+    [low, high, kind.to_byte()]
+}
 
 /// What stands behind the place where reading stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,7 +53,9 @@ pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u
     const LONGEST: usize = HEADER_BYTES + Seal::BYTES;
     let mut behind = Behind { nonzero_end: from, ..Behind::default() };
     let mut start = from;
-    let mut bytes = vec![0; WINDOW_BYTES];
+    // Most logs that are looked through are shorter than a window.
+    let most = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; WINDOW_BYTES.min(most)];
     while start < end {
         let read = source.read_at(start, &mut bytes)?;
         let limit = usize::try_from(end - start).map_or(read, |left| left.min(read));
@@ -53,27 +68,17 @@ pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u
         if let Some(last) = window.iter().skip(first).rposition(|&byte| byte != 0) {
             behind.nonzero_end = start.saturating_add((first + last) as u64 + 1);
         }
-        // Where the first byte that is not zero stands, a header began before at the most.
-        let first = first.saturating_sub(HEADER_BYTES);
-        for (position, header) in window.windows(HEADER_BYTES).enumerate().skip(first) {
-            let &[_, _, _, _, l0, l1, type_byte] = header else { continue };
-            let length = usize::from(u16::from_le_bytes([l0, l1]));
-            let promise = type_byte == ChunkType::Promise.to_byte() && length == Promise::BYTES;
-            let seal = type_byte == ChunkType::Seal.to_byte() && length == Seal::BYTES;
-            if !promise && !seal {
-                continue;
-            }
-            let at = start.saturating_add(position as u64);
-            let place = window.get(position..).unwrap_or_default();
-            let Ok(chunk) = chunk::decode(seed, at, place) else { continue };
-            if let Some(promise) = Promise::decode(chunk.payload).filter(|_| promise) {
+        for (at, chunk) in statements(seed, start, window, &PROMISE) {
+            if let Some(promise) = Promise::decode(chunk.payload) {
                 let most = behind.promise.is_none_or(|(_, best)| best.durable_end <= promise.durable_end);
                 if promise.durable_end <= at && most {
                     behind.promise = Some((at, promise));
                 }
             }
-            if let Some(found) = Seal::decode(chunk.payload).filter(|_| seal) {
-                behind.seal = Some((at, found));
+        }
+        for (at, chunk) in statements(seed, start, window, &SEAL) {
+            if let Some(seal) = Seal::decode(chunk.payload) {
+                behind.seal = Some((at, seal));
             }
         }
         if limit < WINDOW_BYTES {
@@ -83,4 +88,18 @@ pub(crate) fn look_behind(source: &dyn Source, seed: &LogSeed, from: u64, end: u
         start = start.saturating_add((WINDOW_BYTES - LONGEST) as u64);
     }
     Ok(behind)
+}
+
+/// The chunks anywhere in a piece of a log that begins at `start` of which `known` is a part of the header, each with its offset in the log.
+fn statements<'a>(
+    seed: &'a LogSeed,
+    start: u64,
+    window: &'a [u8],
+    known: &'static [u8; KNOWN_BYTES],
+) -> impl Iterator<Item = (u64, Chunk<'a>)> {
+    memmem::find_iter(window, known).filter_map(move |place| {
+        let position = place.checked_sub(HEADER_BYTES - KNOWN_BYTES)?;
+        let at = start.saturating_add(position as u64);
+        Some((at, chunk::decode(seed, at, window.get(position..)?).ok()?))
+    })
 }

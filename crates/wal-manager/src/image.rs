@@ -193,10 +193,11 @@ pub(crate) fn copy(storage: &dyn Storage, piece: &Piece, name: &str) -> Result<M
 
 /// Copies up to `end` bytes and says how many there were.
 pub(crate) fn copy_bytes(source: &dyn Source, sink: &dyn Sink, end: u64) -> Result<u64> {
-    let mut bytes = vec![0; COPY_BYTES];
+    let at_most = |left: u64| usize::try_from(left).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+    let mut bytes = vec![0; at_most(end)];
     let mut offset = 0;
     while offset < end {
-        let piece = usize::try_from(end - offset).map_or(COPY_BYTES, |left| left.min(COPY_BYTES));
+        let piece = at_most(end - offset);
         let read = source.read_at(offset, bytes.get_mut(..piece).unwrap_or_default())?;
         sink.write_at(offset, bytes.get(..read).unwrap_or_default())?;
         offset = offset.saturating_add(read as u64);

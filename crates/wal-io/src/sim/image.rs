@@ -1,8 +1,8 @@
 //! The bytes of a file, in pages that copies share until one of them changes.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 /// What copies share or own.
 const PAGE: usize = 4096;
@@ -14,8 +14,28 @@ static ZEROS: [u8; PAGE] = [0; PAGE];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Image {
     /// Bytes beyond the length are zeros.
-    pages: Vec<Option<Arc<[u8; PAGE]>>>,
+    pages: Vec<Option<Arc<Page>>>,
     length: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Page {
+    bytes: [u8; PAGE],
+    /// Their hash, once somebody wanted it: most copies of a disk change a page or two, and all of it is hashed. Whoever changes the bytes empties it.
+    hash: OnceLock<u128>,
+}
+
+impl Page {
+    /// The bytes of a page that is this image's alone from now on.
+    fn bytes_mut(page: &mut Arc<Self>) -> &mut [u8; PAGE] {
+        let page = Arc::make_mut(page);
+        page.hash = OnceLock::new();
+        &mut page.bytes
+    }
+
+    fn hash(&self) -> u128 {
+        *self.hash.get_or_init(|| xxh3_128(&self.bytes))
+    }
 }
 
 impl Image {
@@ -32,7 +52,7 @@ impl Image {
         while !rest.is_empty() {
             let within = at % PAGE;
             let (piece, after) = rest.split_at_mut(rest.len().min(PAGE - within));
-            let page = self.page(at / PAGE).and_then(|page| page.get(within..within + piece.len()));
+            let page = self.page(at / PAGE).and_then(|page| page.bytes.get(within..within + piece.len()));
             match page {
                 Some(bytes) => piece.copy_from_slice(bytes),
                 None => piece.fill(0),
@@ -72,8 +92,8 @@ impl Image {
         if slot.is_none() && ZEROS.starts_with(piece) {
             return;
         }
-        let page = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(ZEROS)));
-        if let Some(place) = page.get_mut(within..within + piece.len()) {
+        let page = slot.get_or_insert_with(|| Arc::new(Page { bytes: ZEROS, hash: OnceLock::new() }));
+        if let Some(place) = Page::bytes_mut(page).get_mut(within..within + piece.len()) {
             place.copy_from_slice(piece);
         }
     }
@@ -83,7 +103,7 @@ impl Image {
         self.pages.resize(length.div_ceil(PAGE), None);
         if length < self.length && !length.is_multiple_of(PAGE) {
             let last = self.pages.last_mut().and_then(Option::as_mut);
-            if let Some(tail) = last.and_then(|page| Arc::make_mut(page).get_mut(length % PAGE..)) {
+            if let Some(tail) = last.and_then(|page| Page::bytes_mut(page).get_mut(length % PAGE..)) {
                 tail.fill(0);
             }
         }
@@ -102,7 +122,7 @@ impl Image {
         for (mine, theirs) in self.pages.iter_mut().zip(&other.pages) {
             if let (Some(one), Some(two)) = (&*mine, theirs)
                 && !Arc::ptr_eq(one, two)
-                && one == two
+                && one.bytes == two.bytes
             {
                 *mine = Some(Arc::clone(two));
             }
@@ -115,21 +135,23 @@ impl Image {
         for number in 0..self.pages.len() {
             let (mine, theirs) = (self.page(number), base.page(number));
             let same = match (mine, theirs) {
-                (Some(one), Some(two)) => std::ptr::eq(one, two) || one == two,
-                (Some(one), None) => *one == ZEROS,
-                (None, Some(two)) => *two == ZEROS,
+                (Some(one), Some(two)) => std::ptr::eq(one, two) || one.bytes == two.bytes,
+                (Some(one), None) => one.bytes == ZEROS,
+                (None, Some(two)) => two.bytes == ZEROS,
                 (None, None) => true,
             };
             if !same {
                 hash.update(&number.to_le_bytes());
-                hash.update(mine.unwrap_or(&ZEROS));
+                // A page of zeros may be kept or not.
+                let sum = mine.filter(|page| page.bytes != ZEROS).map_or(0, Page::hash);
+                hash.update(&sum.to_le_bytes());
             }
         }
         // No page has this number.
         hash.update(&usize::MAX.to_le_bytes());
     }
 
-    fn page(&self, number: usize) -> Option<&[u8; PAGE]> {
+    fn page(&self, number: usize) -> Option<&Page> {
         self.pages.get(number)?.as_deref()
     }
 }

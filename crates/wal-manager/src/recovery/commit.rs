@@ -12,6 +12,7 @@ use wal_io::{IoError, Sink, Storage};
 use crate::checkpoint::CheckpointFile;
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::image::copy_bytes;
 use crate::names;
 use crate::options::Options;
 use crate::read::FoundRecord;
@@ -350,16 +351,7 @@ fn quarantine(storage: &dyn Storage, plan: &Plan, epoch: Epoch, report: &mut Rec
         let name = names::quarantine_name(log, epoch.get());
         unlink_if_there(storage, &name)?;
         let sink = storage.create(&name)?;
-        let mut bytes = vec![0; COPY_BYTES];
-        let mut offset = 0;
-        loop {
-            let read = source.read_at(offset, &mut bytes)?;
-            sink.write_at(offset, bytes.get(..read).unwrap_or_default())?;
-            offset += read as u64;
-            if read < bytes.len() {
-                break;
-            }
-        }
+        copy_bytes(&*source, &*sink, source.length()?)?;
         // ORDER: V4. The copy is durable before CHECKPOINT ends the chain before the damage: from then on the log may be removed.
         sink.sync_all()?;
         storage.sync_dir()?;
