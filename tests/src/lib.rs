@@ -9,6 +9,7 @@ struct Guide;
 pub mod allocations;
 pub mod clock;
 pub mod explore;
+#[cfg(feature = "operator")]
 pub mod exporter;
 pub mod faulty;
 pub mod forever;

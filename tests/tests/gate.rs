@@ -51,24 +51,24 @@ const LAYERS: &[Layer] = &[
     Layer { environment: &[("PROPTEST_CASES", "1000")], ..layer("model", &["model"]) },
     layer("traces", &["op_traces"]),
     Layer { filter: "t7", environment: &[("SWEEP_STRIDE", "997")], ..layer("sweep", &["sweep"]) },
-    layer("format", &["flipped_bits", "format", "format_decoders", "format_golden", "format_hostile"]),
+    layer("format", &["format_golden", "format_decoders", "format", "format_hostile", "flipped_bits"]),
     Layer { package: "wal-io", filter: "sim", ..layer("storage", &["wal_io"]) },
     layer("recovery", &["recovery", "replay", "faults_disk", "mended"]),
     layer(
         "life cycle",
         &[
-            "duplicates",
-            "full",
-            "lifecycle_append",
-            "lifecycle_deletion",
-            "lifecycle_followers",
-            "lifecycle_keepers",
-            "lifecycle_resume",
-            "lifecycle_rotation",
-            "lifecycle_sync",
+            // The quick ones first.
             "lifecycle_tickets",
+            "lifecycle_resume",
             "lifecycle_timers",
-            // Thousands of real syncs.
+            "lifecycle_rotation",
+            "lifecycle_deletion",
+            "lifecycle_sync",
+            "lifecycle_keepers",
+            "full",
+            "duplicates",
+            "lifecycle_append",
+            "lifecycle_followers",
             "lifecycle_files",
         ],
     ),
@@ -78,7 +78,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         package: "wal-interleavings",
         shuttle: true,
-        environment: &[("INTERLEAVINGS", "100000")],
+        environment: &[("INTERLEAVINGS", "40000")],
         ..layer("interleavings", &["interleavings"])
     },
     Layer {
@@ -266,7 +266,12 @@ fn build(shuttle: bool) -> BTreeMap<String, Executable> {
     let flags = if shuttle { "--cfg wal_seeded_bugs --cfg wal_shuttle" } else { "--cfg wal_seeded_bugs" };
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let mut cargo = Command::new(std::env::var_os("CARGO").expect("run by cargo"));
-    cargo.current_dir(root()).env("RUSTFLAGS", flags).args(["test", "--no-run", "--message-format=json"]);
+    cargo.current_dir(root()).env("RUSTFLAGS", flags).args([
+        "test",
+        "--no-run",
+        "--message-format=json",
+        "--no-default-features",
+    ]);
     cargo.arg("--target-dir").arg(target.join(if shuttle { "bugs-shuttle" } else { "bugs" }));
     let layers = LAYERS.iter().filter(|layer| layer.shuttle == shuttle);
     let mut packages: Vec<&str> = layers.clone().map(|layer| layer.package).collect();
