@@ -11,9 +11,8 @@ use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, Index, LogNumber, LogVerdict, Reason, Record, RecordKind,
-    RecoveredRecord, RecoveryMode, RecoveryReport, SYNC_BYTES_MAX, SeqNum, Verdict, Wal, WalId, metrics,
+    RecoveredRecord, RecoveryMode, RecoveryReport, SYNC_BYTES_MAX, SeqNum, Verdict, Wal, WalId,
 };
-use wal_tests::exporter::Exporter;
 use wal_tests::logs::{LogBuilder, WAL_ID, pattern};
 use wal_tests::naive;
 
@@ -884,68 +883,77 @@ fn k1_ck2_updates_of_checkpoint_die_at_any_operation_and_so_does_the_recovery() 
     assert_eq!(lives, 3600);
 }
 
-/// What an open, with a replay to its end, counts as damage of each kind, and whether it was refused.
-fn counted(files: Files, kind: &str) -> (Exporter, f64) {
-    let exporter = Exporter::default();
-    let storage = Arc::new(MemStorage::from_files(files));
-    let recovery = exporter.with(|| Wal::options_on(storage).name("mine").recover());
-    let refused = recovery.and_then(|recovery| recovery.records().collect::<Result<Vec<_>, _>>()).is_err();
-    assert_eq!(exporter.value(metrics::REFUSED_RECOVERIES), f64::from(u8::from(refused)), "{kind}");
-    let all = ["bytes", "order", "missing", "foreign", "unreadable"];
-    let count = |kind: &str| exporter.value(&format!("{} {kind}", metrics::DAMAGE));
-    for other in all.into_iter().filter(|other| *other != kind) {
-        assert_eq!(count(other), 0.0, "{other} is not {kind}");
-    }
-    let of_kind = if kind.is_empty() { 0.0 } else { count(kind) };
-    (exporter, of_kind)
-}
+#[cfg(feature = "operator")]
+mod counted {
+    use wal_manager::metrics;
+    use wal_tests::exporter::Exporter;
 
-#[test]
-fn o4_each_case_of_damage_is_counted_by_its_kind() {
-    let (killed, closed) = (written(false), written(true));
-    let without = |files: &Files, log| {
-        let mut files = files.clone();
-        files.remove(&name(log));
-        files
-    };
-    let mut longer = closed.clone();
-    longer.get_mut(&name(2)).unwrap().push(1);
-    let mut again = LogBuilder::new(1);
-    again.record(b"one").record(b"two");
-    again.next_seq -= 1;
-    again.record(b"again").promise();
-    for (case, files, kind) in [
-        ("V3: a flip", flip(&killed, 1, 300), "bytes"),
-        ("V3: a flip in what is read only when it is handed out", flip(&closed, 1, 300), "bytes"),
-        ("V4: a header", flip(&killed, 2, 20), "bytes"),
-        ("V6: a log in the middle", without(&closed, 2), "missing"),
-        ("V7: the newest log", without(&closed, 3), "missing"),
-        ("V8: a sequence number twice", directory(&[&again], |_| {}), "order"),
-        ("P5: bytes behind a seal", longer, "foreign"),
-    ] {
-        let (exporter, count) = counted(files, kind);
-        assert_eq!(count, 1.0, "{case}");
-        exporter.assert(&[(metrics::REFUSED_RECOVERIES, 1.0), (metrics::TORN_TAILS, 0.0)]);
+    use super::*;
+
+    /// What an open, with a replay to its end, counts as damage of each kind, and whether it was refused.
+    fn counted(files: Files, kind: &str) -> (Exporter, f64) {
+        let exporter = Exporter::default();
+        let storage = Arc::new(MemStorage::from_files(files));
+        let recovery = exporter.with(|| Wal::options_on(storage).name("mine").recover());
+        let refused =
+            recovery.and_then(|recovery| recovery.records().collect::<Result<Vec<_>, _>>()).is_err();
+        assert_eq!(exporter.value(metrics::REFUSED_RECOVERIES), f64::from(u8::from(refused)), "{kind}");
+        let all = ["bytes", "order", "missing", "foreign", "unreadable"];
+        let count = |kind: &str| exporter.value(&format!("{} {kind}", metrics::DAMAGE));
+        for other in all.into_iter().filter(|other| *other != kind) {
+            assert_eq!(count(other), 0.0, "{other} is not {kind}");
+        }
+        let of_kind = if kind.is_empty() { 0.0 } else { count(kind) };
+        (exporter, of_kind)
     }
-    // V1: normal after a crash.
-    let mut torn = killed.clone();
-    let newest = torn.get_mut(&name(3)).unwrap();
-    newest.truncate(newest.len() - 5);
-    let (exporter, _) = counted(torn, "");
-    exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::TORN_TAILS, 1.0)]);
-    // V2: so is this.
-    let mut zeros = killed.clone();
-    zeros.get_mut(&name(3)).unwrap().extend([0; 4096]);
-    let (exporter, _) = counted(zeros, "");
-    exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::RECOVERED_RECORDS, 9.0)]);
-    // And one bad slot of CHECKPOINT.
-    let mut half = killed.clone();
-    half.get_mut("CHECKPOINT").unwrap()[10] ^= 1;
-    let (exporter, _) = counted(half, "");
-    exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::CHECKPOINT_FAULTS, 1.0)]);
-    // Neither: refused, and no log is damaged.
-    let mut none = killed;
-    none.remove("CHECKPOINT");
-    let (exporter, _) = counted(none, "");
-    exporter.assert(&[(metrics::REFUSED_RECOVERIES, 1.0), (metrics::CHECKPOINT_FAULTS, 0.0)]);
+
+    #[test]
+    fn o4_each_case_of_damage_is_counted_by_its_kind() {
+        let (killed, closed) = (written(false), written(true));
+        let without = |files: &Files, log| {
+            let mut files = files.clone();
+            files.remove(&name(log));
+            files
+        };
+        let mut longer = closed.clone();
+        longer.get_mut(&name(2)).unwrap().push(1);
+        let mut again = LogBuilder::new(1);
+        again.record(b"one").record(b"two");
+        again.next_seq -= 1;
+        again.record(b"again").promise();
+        for (case, files, kind) in [
+            ("V3: a flip", flip(&killed, 1, 300), "bytes"),
+            ("V3: a flip in what is read only when it is handed out", flip(&closed, 1, 300), "bytes"),
+            ("V4: a header", flip(&killed, 2, 20), "bytes"),
+            ("V6: a log in the middle", without(&closed, 2), "missing"),
+            ("V7: the newest log", without(&closed, 3), "missing"),
+            ("V8: a sequence number twice", directory(&[&again], |_| {}), "order"),
+            ("P5: bytes behind a seal", longer, "foreign"),
+        ] {
+            let (exporter, count) = counted(files, kind);
+            assert_eq!(count, 1.0, "{case}");
+            exporter.assert(&[(metrics::REFUSED_RECOVERIES, 1.0), (metrics::TORN_TAILS, 0.0)]);
+        }
+        // V1: normal after a crash.
+        let mut torn = killed.clone();
+        let newest = torn.get_mut(&name(3)).unwrap();
+        newest.truncate(newest.len() - 5);
+        let (exporter, _) = counted(torn, "");
+        exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::TORN_TAILS, 1.0)]);
+        // V2: so is this.
+        let mut zeros = killed.clone();
+        zeros.get_mut(&name(3)).unwrap().extend([0; 4096]);
+        let (exporter, _) = counted(zeros, "");
+        exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::RECOVERED_RECORDS, 9.0)]);
+        // And one bad slot of CHECKPOINT.
+        let mut half = killed.clone();
+        half.get_mut("CHECKPOINT").unwrap()[10] ^= 1;
+        let (exporter, _) = counted(half, "");
+        exporter.assert(&[(metrics::REFUSED_RECOVERIES, 0.0), (metrics::CHECKPOINT_FAULTS, 1.0)]);
+        // Neither: refused, and no log is damaged.
+        let mut none = killed;
+        none.remove("CHECKPOINT");
+        let (exporter, _) = counted(none, "");
+        exporter.assert(&[(metrics::REFUSED_RECOVERIES, 1.0), (metrics::CHECKPOINT_FAULTS, 0.0)]);
+    }
 }

@@ -21,7 +21,6 @@
 //!
 //! [`ActiveLog`]: crate::state::ActiveLog
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,13 +28,13 @@ use tracing::{info, warn};
 use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::HEADER_BYTES;
 use wal_format::control::{Promise, Seal};
-use wal_format::{FamilyId, FileHeader, LogNumber, SeqNum};
+use wal_format::{FileHeader, LogNumber};
 use wal_io::{IoError, Sink};
 
 use crate::commit::{Accepted, Commit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Appended, Record};
-use crate::retention::{LogInfo, Retention};
+use crate::retention::{Retention, are_flushed, may_go};
 use crate::rotate::{FILL_STEP_BYTES, SealedLog};
 use crate::state::State;
 use crate::wal::Inner;
@@ -373,11 +372,10 @@ impl Inner {
         // The oldest log may hold the frontier. Then the log behind it has to begin, and if there is none, one is begun. On a full disk
         // nothing is begun that needs space.
         let Checkpoint { lowest, flushed, .. } = self.checkpoint.content();
-        let can_go = |info: &LogInfo| info.log < lowest || covers(&flushed, &info.families);
-        let oldest_can_go = self.retention.old().first().is_none_or(can_go);
+        let oldest_can_go = self.retention.old().first().is_none_or(|info| may_go(info, lowest, &flushed));
         let state = self.commit.lock();
         let (active, begun) = (state.active.log, state.active.records > 0);
-        let all_can_go = begun && covers(&flushed, &state.active.families);
+        let all_can_go = begun && are_flushed(&state.active.families, &flushed);
         let has_frontier = state.durable.log == active;
         drop(state);
         if cap == Cap::Disk || !oldest_can_go {
@@ -395,7 +393,7 @@ impl Inner {
         let mut state = self.commit.lock();
         if state.durable.log <= oldest.log
             || state.room.kept == Some(oldest.log)
-            || oldest.log >= lowest && !covers(&flushed, &oldest.families)
+            || !may_go(&oldest, lowest, &flushed)
         {
             return false;
         }
@@ -497,11 +495,6 @@ impl Inner {
             self.metrics.disk_full.set(0.0);
         }
     }
-}
-
-/// Whether everything of these families is flushed.
-fn covers(flushed: &BTreeMap<FamilyId, SeqNum>, families: &BTreeMap<FamilyId, SeqNum>) -> bool {
-    families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
 }
 
 /// Reserves space up to `end` and some more, so that this is not asked for again and again; up to `end` alone if there is no more.

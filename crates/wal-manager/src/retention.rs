@@ -264,10 +264,16 @@ struct Released {
     dropped: u64,
 }
 
-/// Whether every family in a log is flushed as far as the log goes.
-fn is_flushed(info: &LogInfo, flushed: &Flushed) -> bool {
-    info.families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
-        || seeded_bug!(DeletesUnflushed) && info.families.keys().any(|family| flushed.contains_key(family))
+/// Whether each family is flushed as far as it goes.
+pub(crate) fn are_flushed(families: &BTreeMap<FamilyId, SeqNum>, flushed: &Flushed) -> bool {
+    families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
+        || seeded_bug!(DeletesUnflushed) && families.keys().any(|family| flushed.contains_key(family))
+}
+
+/// Whether the engine does not need a log behind which the frontier stands. What lies below the floor was given up by a deletion whose update failed,
+/// and the marks of families that were dropped may have gone with it.
+pub(crate) fn may_go(info: &LogInfo, lowest: LogNumber, flushed: &Flushed) -> bool {
+    info.log < lowest || are_flushed(&info.families, flushed)
 }
 
 /// The oldest logs, as many as the engine does not need any more.
@@ -277,11 +283,9 @@ pub(crate) fn unneeded<'a>(
     lowest: LogNumber,
     flushed: &Flushed,
 ) -> Vec<&'a LogInfo> {
-    // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it. What lies below the floor was
-    // given up by a deletion whose update failed, and the marks of families that were dropped may have gone with it.
+    // INVARIANT: G2, CK7. Oldest first and without a gap, never the log that holds the frontier or what comes after it. The floor is not above that.
     let unneeded = |info: &&LogInfo| {
-        info.log < lowest
-            || (info.log < frontier || seeded_bug!(DeletesFrontier)) && is_flushed(info, flushed)
+        (info.log < frontier || seeded_bug!(DeletesFrontier)) && may_go(info, lowest, flushed)
     };
     old.into_iter().take_while(unneeded).collect()
 }
