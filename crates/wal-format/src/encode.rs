@@ -57,11 +57,33 @@ impl LogEncoder {
 
     /// Appends a record, cut into as many chunks as it needs. The payload is copied once.
     pub fn record(&mut self, bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId], payload: &[u8]) {
-        let mut envelope = std::mem::take(&mut self.scratch);
-        envelope.clear();
-        record::encode_envelope(&mut envelope, head, families);
-        self.fragments(bytes, &envelope, payload);
-        self.scratch = envelope;
+        self.pad(bytes, CHUNK_BYTES_MIN);
+        let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
+        if room < record::envelope_bytes_max(families.len()) {
+            let mut envelope = std::mem::take(&mut self.scratch);
+            envelope.clear();
+            record::encode_envelope(&mut envelope, head, families);
+            self.fragments(bytes, true, &envelope, payload);
+            self.scratch = envelope;
+            return;
+        }
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; HEADER_BYTES + record::PLAIN_BYTES_MAX]);
+        let plain = bytes.last_chunk_mut().and_then(|place| record::encode_plain(place, head, families));
+        bytes.truncate(start + HEADER_BYTES + plain.unwrap_or(0));
+        if plain.is_none() {
+            record::encode_envelope(bytes, head, families);
+        }
+        let room = room + HEADER_BYTES + start - bytes.len();
+        if let Some((part, rest)) = payload.split_at_checked(room)
+            && !rest.is_empty()
+        {
+            bytes.extend_from_slice(part);
+            self.finish(bytes, start, ChunkType::First.to_byte());
+            return self.fragments(bytes, false, &[], rest);
+        }
+        bytes.extend_from_slice(payload);
+        self.finish(bytes, start, ChunkType::Full.to_byte());
     }
 
     /// Length in bytes that a record would take from here on, padding included; nothing is written.
@@ -130,8 +152,8 @@ impl LogEncoder {
         self.raw_chunk(bytes, kind.to_byte(), payload);
     }
 
-    fn fragments(&mut self, bytes: &mut Vec<u8>, mut envelope: &[u8], mut payload: &[u8]) {
-        let mut first = true;
+    /// As many chunks as it takes; none of the record was written before the `first` one.
+    fn fragments(&mut self, bytes: &mut Vec<u8>, mut first: bool, mut envelope: &[u8], mut payload: &[u8]) {
         loop {
             self.pad(bytes, CHUNK_BYTES_MIN);
             let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
@@ -164,6 +186,7 @@ impl LogEncoder {
     }
 
     /// Writes the header of the chunk that begins at `start` of the buffer and ends with it.
+    #[inline]
     fn finish(&mut self, bytes: &mut [u8], start: usize, type_byte: u8) {
         let Some((header, payload)) = bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut())
         else {

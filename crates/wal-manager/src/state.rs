@@ -425,6 +425,7 @@ impl State {
     }
 
     /// Encodes a record that has been checked.
+    #[inline]
     pub(crate) fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> Appended {
         if self.forming_records == 0 {
             // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group
@@ -440,7 +441,10 @@ impl State {
         self.active.encoder.record(self.forming.vec(), head, families, payload);
         self.forming_records += 1;
         self.active.records += 1;
-        self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        match &mut self.active.seqs {
+            Some(seqs) => *seqs = seqs.union(head.seqs),
+            none => *none = Some(head.seqs),
+        }
         if head.seqs.first() < head.seqs.last() {
             self.wide.push_back((head.index, head.seqs));
         }
