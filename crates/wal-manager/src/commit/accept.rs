@@ -12,7 +12,7 @@ use crate::caps::Place as Room;
 use crate::clock::micros;
 use crate::duplicates::Key;
 use crate::error::{Error, Result};
-use crate::record::{Appended, Record};
+use crate::record::{Appended, Position, Record};
 use crate::state::State;
 
 use super::{Commit, GROUP_BYTES_MAX, Guard, Why};
@@ -92,9 +92,13 @@ impl Commit {
                 Room::Space(end) => return Err(Box::new(NotNow::SpaceWanted(state.active.log, end))),
             }
         }
-        let appended = state.encode(&head, record.families, record.payload);
+        let (log, index) = (state.active.log, state.next_index);
+        let offset = state.encode(&head, record.families, record.payload);
+        // Put together from numbers wherever it is wanted, so that it need not be anywhere else.
+        let appended =
+            || Appended { index, seqs, position: Position { log, offset, index }, duplicate: false };
         if let (Some(duplicates), Some(key)) = (&mut state.duplicates, key) {
-            duplicates.insert(key, appended);
+            duplicates.insert(key, appended());
         }
         state.next_index = next_index;
         state.seq_floor = next_floor;
@@ -106,8 +110,8 @@ impl Commit {
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
         self.metrics.last_seq.set(seqs.last().get() as f64);
-        trace!(index = appended.index.get(), bytes = record.payload.len(), "wal.appended");
-        Ok(appended)
+        trace!(index = index.get(), bytes = record.payload.len(), "wal.appended");
+        Ok(appended())
     }
 
     /// [`Commit::accept`] for who is not in a hurry.
