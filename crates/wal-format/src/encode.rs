@@ -232,3 +232,51 @@ fn chunk_header(crc: u32, length: usize, type_byte: u8) -> [u8; HEADER_BYTES] {
     let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
     [c0, c1, c2, c3, l0, l1, type_byte]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Index, LogNumber, RecordKind, SeqNum, SeqRange, WalId};
+
+    /// The plainest way: the envelope elsewhere, then both cut into chunks.
+    fn slowly(
+        encoder: &mut LogEncoder,
+        bytes: &mut Vec<u8>,
+        head: &Head,
+        families: &[FamilyId],
+        payload: &[u8],
+    ) {
+        let mut envelope = Vec::new();
+        record::encode_envelope(&mut envelope, head, families);
+        encoder.fragments(bytes, true, &envelope, payload);
+    }
+
+    #[test]
+    fn all_ways_encode_the_same_bytes_wherever_a_record_begins() {
+        let seed = LogSeed::new(WalId::from_bytes([7; 16]), LogNumber::new(3));
+        let payload: Vec<u8> = (0..200_u8).collect();
+        let numbers = (0..64).flat_map(|bits| [1_u64 << bits, (1 << bits) + 1, (1 << bits) - 1]);
+        let numbers = numbers.chain([u64::MAX - 1]).filter(|&number| number > 0);
+        for (turn, number) in numbers.enumerate() {
+            let count = [1, 127, 128, 1 << 20][turn % 4];
+            let seqs = SeqRange::new(SeqNum::new(number), count).filter(|seqs| seqs.last().get() < u64::MAX);
+            let Some(seqs) = seqs else { continue };
+            let mut head = Head::new(RecordKind::new(1).unwrap(), Index::new(number), seqs);
+            let more = [FamilyId::new(1), FamilyId::new(70_000)];
+            let families = [&[][..], &[FamilyId::DEFAULT], &more][turn % 3];
+            head.time_micros = (turn % 5 == 0).then_some(number);
+            for room in 1..300 {
+                let offset = (2 * BLOCK_BYTES - room) as u64;
+                let mut encoders = [0, 1].map(|_| LogEncoder::at(seed, offset, Digest::default()));
+                let [one, other] = &mut encoders;
+                let (mut bytes, mut expected) = (b"before".to_vec(), b"before".to_vec());
+                for length in [1, 100, 200] {
+                    one.record(&mut bytes, &head, families, &payload[..length]);
+                    slowly(other, &mut expected, &head, families, &payload[..length]);
+                }
+                assert_eq!(bytes, expected, "{head:?} {families:?} {room} bytes before the end of a block");
+                assert_eq!((one.offset(), one.digest()), (other.offset(), other.digest()));
+            }
+        }
+    }
+}
