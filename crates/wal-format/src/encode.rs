@@ -57,11 +57,33 @@ impl LogEncoder {
 
     /// Appends a record, cut into as many chunks as it needs. The payload is copied once.
     pub fn record(&mut self, bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId], payload: &[u8]) {
-        let mut envelope = std::mem::take(&mut self.scratch);
-        envelope.clear();
-        record::encode_envelope(&mut envelope, head, families);
-        self.fragments(bytes, &envelope, payload);
-        self.scratch = envelope;
+        self.pad(bytes, CHUNK_BYTES_MIN);
+        let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
+        if room < record::envelope_bytes_max(families.len()) {
+            let mut envelope = std::mem::take(&mut self.scratch);
+            envelope.clear();
+            record::encode_envelope(&mut envelope, head, families);
+            self.fragments(bytes, true, &envelope, payload);
+            self.scratch = envelope;
+            return;
+        }
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; HEADER_BYTES + record::PLAIN_BYTES_MAX]);
+        let plain = bytes.last_chunk_mut().and_then(|place| record::encode_plain(place, head, families));
+        bytes.truncate(start + HEADER_BYTES + plain.unwrap_or(0));
+        if plain.is_none() {
+            record::encode_envelope(bytes, head, families);
+        }
+        let room = room + HEADER_BYTES + start - bytes.len();
+        if let Some((part, rest)) = payload.split_at_checked(room)
+            && !rest.is_empty()
+        {
+            bytes.extend_from_slice(part);
+            self.finish(bytes, start, ChunkType::First.to_byte());
+            return self.fragments(bytes, false, &[], rest);
+        }
+        bytes.extend_from_slice(payload);
+        self.finish(bytes, start, ChunkType::Full.to_byte());
     }
 
     /// Length in bytes that a record would take from here on, padding included; nothing is written.
@@ -130,8 +152,8 @@ impl LogEncoder {
         self.raw_chunk(bytes, kind.to_byte(), payload);
     }
 
-    fn fragments(&mut self, bytes: &mut Vec<u8>, mut envelope: &[u8], mut payload: &[u8]) {
-        let mut first = true;
+    /// As many chunks as it takes; none of the record was written before the `first` one.
+    fn fragments(&mut self, bytes: &mut Vec<u8>, mut first: bool, mut envelope: &[u8], mut payload: &[u8]) {
         loop {
             self.pad(bytes, CHUNK_BYTES_MIN);
             let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
@@ -164,6 +186,7 @@ impl LogEncoder {
     }
 
     /// Writes the header of the chunk that begins at `start` of the buffer and ends with it.
+    #[inline]
     fn finish(&mut self, bytes: &mut [u8], start: usize, type_byte: u8) {
         let Some((header, payload)) = bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut())
         else {
@@ -208,4 +231,52 @@ fn chunk_header(crc: u32, length: usize, type_byte: u8) -> [u8; HEADER_BYTES] {
     // A chunk is shorter than a block.
     let [l0, l1] = u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes();
     [c0, c1, c2, c3, l0, l1, type_byte]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Index, LogNumber, RecordKind, SeqNum, SeqRange, WalId};
+
+    /// The plainest way: the envelope elsewhere, then both cut into chunks.
+    fn slowly(
+        encoder: &mut LogEncoder,
+        bytes: &mut Vec<u8>,
+        head: &Head,
+        families: &[FamilyId],
+        payload: &[u8],
+    ) {
+        let mut envelope = Vec::new();
+        record::encode_envelope(&mut envelope, head, families);
+        encoder.fragments(bytes, true, &envelope, payload);
+    }
+
+    #[test]
+    fn all_ways_encode_the_same_bytes_wherever_a_record_begins() {
+        let seed = LogSeed::new(WalId::from_bytes([7; 16]), LogNumber::new(3));
+        let payload: Vec<u8> = (0..200_u8).collect();
+        let numbers = (0..64).flat_map(|bits| [1_u64 << bits, (1 << bits) + 1, (1 << bits) - 1]);
+        let numbers = numbers.chain([u64::MAX - 1]).filter(|&number| number > 0);
+        for (turn, number) in numbers.enumerate() {
+            let count = [1, 127, 128, 1 << 20][turn % 4];
+            let seqs = SeqRange::new(SeqNum::new(number), count).filter(|seqs| seqs.last().get() < u64::MAX);
+            let Some(seqs) = seqs else { continue };
+            let mut head = Head::new(RecordKind::new(1).unwrap(), Index::new(number), seqs);
+            let more = [FamilyId::new(1), FamilyId::new(70_000)];
+            let families = [&[][..], &[FamilyId::DEFAULT], &more][turn % 3];
+            head.time_micros = (turn % 5 == 0).then_some(number);
+            for room in 1..300 {
+                let offset = (2 * BLOCK_BYTES - room) as u64;
+                let mut encoders = [0, 1].map(|_| LogEncoder::at(seed, offset, Digest::default()));
+                let [one, other] = &mut encoders;
+                let (mut bytes, mut expected) = (b"before".to_vec(), b"before".to_vec());
+                for length in [1, 100, 200] {
+                    one.record(&mut bytes, &head, families, &payload[..length]);
+                    slowly(other, &mut expected, &head, families, &payload[..length]);
+                }
+                assert_eq!(bytes, expected, "{head:?} {families:?} {room} bytes before the end of a block");
+                assert_eq!((one.offset(), one.digest()), (other.offset(), other.digest()));
+            }
+        }
+    }
 }

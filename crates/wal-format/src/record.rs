@@ -21,8 +21,12 @@ const KEY_ID: u8 = 16;
 const KNOWN: u8 = FAMILIES | TIME | DUPLICATE_KEY | CODEC | KEY_ID;
 
 /// Longest envelope in bytes: every optional field and [`RECORD_FAMILIES_MAX`] families.
-pub const ENVELOPE_BYTES_MAX: usize =
-    1 + 2 + 3 * varint::BYTES_MAX + 2 + 4 * RECORD_FAMILIES_MAX + 8 + 16 + 1 + 4;
+pub const ENVELOPE_BYTES_MAX: usize = envelope_bytes_max(RECORD_FAMILIES_MAX);
+
+/// The same with so many families.
+pub(crate) const fn envelope_bytes_max(families: usize) -> usize {
+    1 + 2 + 3 * varint::BYTES_MAX + 2 + 4 * families + 8 + 16 + 1 + 4
+}
 
 /// The numbers of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +155,8 @@ pub fn encode_envelope(bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId]) 
     ] {
         flags |= if present { flag } else { 0 };
     }
-    bytes.push(flags);
-    bytes.extend_from_slice(&head.kind.get().to_le_bytes());
+    let [low, high] = head.kind.get().to_le_bytes();
+    bytes.extend_from_slice(&[flags, low, high]);
     varint::put(bytes, head.index.get());
     varint::put(bytes, head.seqs.first().get());
     // Whoever appends keeps the count below 2^32; a wider range must not panic here, and every reader refuses it.
@@ -173,6 +177,34 @@ pub fn encode_envelope(bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId]) 
     if let Some(key_id) = head.key_id {
         bytes.extend_from_slice(&key_id.to_le_bytes());
     }
+}
+
+/// Longest envelope of a record that is [`Plain`], in bytes, if its numbers are below 2^56.
+pub(crate) const PLAIN_BYTES_MAX: usize = 1 + 2 + 3 * 8;
+
+/// Writes the same as [`encode_envelope`] to the front of `place`, for a record that is [`Plain`]; returns its length, `None` for any other record and
+/// for huge numbers. What is behind it is left in any state.
+#[inline(always)]
+pub(crate) fn encode_plain(
+    place: &mut [u8; PLAIN_BYTES_MAX],
+    head: &Head,
+    families: &[FamilyId],
+) -> Option<usize> {
+    let &Head { kind, index, seqs, time_micros, duplicate_key, codec, key_id } = head;
+    let optional = time_micros.is_some() || duplicate_key.is_some() || codec.is_some() || key_id.is_some();
+    let plain = matches!(families, [] | [FamilyId::DEFAULT]) && !optional;
+    if !plain || (index.get() | seqs.last().get()) >> 56 != 0 {
+        return None;
+    }
+    let [low, high] = kind.get().to_le_bytes();
+    *place.first_chunk_mut()? = [0, low, high];
+    let mut length = 3;
+    for number in [index.get(), seqs.first().get(), seqs.last().get() - seqs.first().get() + 1] {
+        let (word, bytes) = varint::spread(number);
+        *place.get_mut(length..)?.first_chunk_mut()? = word.to_le_bytes();
+        length += bytes;
+    }
+    Some(length)
 }
 
 /// Reads a whole record.

@@ -6,22 +6,40 @@ pub(crate) const BYTES_MAX: usize = 10;
 
 /// Appends `value`.
 #[inline]
-pub(crate) fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    if value < 0x80 {
-        return bytes.push(value as u8);
+pub(crate) fn put(bytes: &mut Vec<u8>, value: u64) {
+    if value >> 56 == 0 {
+        // Eight bytes are appended at once, and those that are too many taken off: to grow a vector byte by byte costs more than the bytes.
+        let (word, length) = spread(value);
+        let end = bytes.len() + length;
+        bytes.extend_from_slice(&word.to_le_bytes());
+        bytes.truncate(end);
+    } else {
+        put_slowly(bytes, value);
     }
-    // Put together here and appended at once: to grow a vector byte by byte costs more than the bytes.
-    let (mut number, mut length) = ([0; BYTES_MAX], 0);
-    for place in &mut number {
-        length += 1;
-        if value < 0x80 {
-            *place = value as u8;
-            break;
-        }
-        *place = (value & 0x7f) as u8 | 0x80;
+}
+
+/// The same, byte by byte.
+#[cold]
+fn put_slowly(bytes: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        bytes.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    bytes.extend_from_slice(number.get(..length).unwrap_or_default());
+    bytes.push(value as u8);
+}
+
+/// The bytes of a number below 2^56, the first one lowest, and how many they are: [`take`] the other way round.
+#[inline]
+pub(crate) const fn spread(number: u64) -> (u64, usize) {
+    let bits = 64 - (number | 1).leading_zeros();
+    let length = bits.div_ceil(7);
+    // Opens gaps between the groups of seven bits.
+    let word = (number & 0x0fff_ffff) | (number & 0x00ff_ffff_f000_0000) << 4;
+    let word = (word & 0x0000_3fff_0000_3fff) | (word & 0x0fff_c000_0fff_c000) << 2;
+    let word = (word & 0x007f_007f_007f_007f) | (word & 0x3f80_3f80_3f80_3f80) << 1;
+    // All but the last one say that another one follows.
+    let more = 0x8080_8080_8080_8080 & ((1 << (8 * (length - 1))) - 1);
+    (word | more, length as usize)
 }
 
 /// Takes a number off the front. `None` if the bytes end early, do not fit into 64 bits, or are not the shortest form: one value has

@@ -31,7 +31,7 @@ use wal_format::control::{Promise, Seal};
 use wal_format::{FileHeader, LogNumber};
 use wal_io::{IoError, Sink};
 
-use crate::commit::{Accepted, Commit};
+use crate::commit::{Commit, NotNow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::record::{Appended, Record};
 use crate::retention::{Retention, are_flushed, may_go};
@@ -267,11 +267,31 @@ struct Patience {
 impl Inner {
     /// Orders a record, and makes the room for it or waits for it.
     pub(crate) fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
+        self.prepare_if_wanted();
         let mut stalled = None;
-        let done = match self.try_accept(record, &mut stalled) {
+        match self.commit.accept(record, &mut stalled) {
+            Ok(appended) if stalled.is_none() => Ok(appended),
+            answer => self.accept_slowly(record, answer, stalled),
+        }
+    }
+
+    /// The rest of [`Inner::accept`] where the first answer was none, or took time.
+    #[cold]
+    #[inline(never)]
+    fn accept_slowly(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        answer: Result<Appended, Box<NotNow>>,
+        mut stalled: Option<Duration>,
+    ) -> Result<Appended> {
+        let done = match self.follow_up(record, answer, &mut stalled) {
             Err(error) if error.kind() == ErrorKind::Full => {
                 stalled.get_or_insert_with(|| self.clock.monotonic());
-                self.when_there_is_room(error, || self.try_accept(record, &mut stalled))
+                self.when_there_is_room(error, || {
+                    self.prepare_if_wanted();
+                    let answer = self.commit.accept_again(record, &mut stalled);
+                    self.follow_up(record, answer, &mut stalled)
+                })
             }
             done => done,
         };
@@ -293,14 +313,28 @@ impl Inner {
         }
     }
 
-    fn try_accept(self: &Arc<Self>, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Appended> {
+    /// Asks for the next log if it is time to.
+    #[inline]
+    fn prepare_if_wanted(self: &Arc<Self>) {
+        if self.commit.next_is_wanted() {
+            self.housekeeper.prepare(self);
+        }
+    }
+
+    /// Does what an answer asks for, and tries again.
+    fn follow_up(
+        self: &Arc<Self>,
+        record: &Record<'_>,
+        mut answer: Result<Appended, Box<NotNow>>,
+        stalled: &mut Option<Duration>,
+    ) -> Result<Appended> {
         loop {
-            if self.commit.next_is_wanted() {
-                self.housekeeper.prepare(self);
-            }
-            match self.commit.accept(record, stalled) {
-                Ok(Accepted::Record(appended)) => return Ok(appended),
-                Ok(Accepted::LogFull(log)) => {
+            let not_now = match answer {
+                Ok(appended) => return Ok(appended),
+                Err(not_now) => *not_now,
+            };
+            match not_now {
+                NotNow::LogFull(log) => {
                     stalled.get_or_insert_with(|| self.clock.monotonic());
                     self.disk_is_due()?;
                     match self.rotate(Some(log)) {
@@ -309,18 +343,20 @@ impl Inner {
                         rotated => drop(rotated?),
                     }
                 }
-                Ok(Accepted::SpaceWanted(log, end)) => {
+                NotNow::SpaceWanted(log, end) => {
                     self.disk_is_due()?;
                     self.reserve(log, end)?;
                 }
-                Err(Error::Poisoned { cause }) if cause.no_space().is_some() => {
+                NotNow::Never(Error::Poisoned { cause }) if cause.no_space().is_some() => {
                     if seeded_bug!(FullDiskStopsForEver) {
                         return Err(Error::Poisoned { cause });
                     }
                     self.go_on()?;
                 }
-                Err(error) => return Err(error),
+                NotNow::Never(error) => return Err(error),
             }
+            self.prepare_if_wanted();
+            answer = self.commit.accept_again(record, stalled);
         }
     }
 

@@ -24,7 +24,7 @@ use crate::commit::{DIRECT_GROUP_BYTES, GROUP_BYTES};
 use crate::duplicates::Duplicates;
 use crate::error::{Error, Result};
 use crate::gather::Gather;
-use crate::record::{Appended, Durability, Position};
+use crate::record::{Durability, Position};
 use crate::watch::{Awaiting, Reached};
 
 /// Buffers that are kept to be used again, in bytes: what may wait for a sync by default. The buffer of a huge record is given back to the system.
@@ -424,8 +424,9 @@ impl State {
         }
     }
 
-    /// Encodes a record that has been checked.
-    pub(crate) fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> Appended {
+    /// Encodes a record that has been checked, and returns the offset behind it.
+    #[inline]
+    pub(crate) fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> u64 {
         if self.forming_records == 0 {
             // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group
             // at the disk will have been synced, or everything will have failed.
@@ -440,7 +441,10 @@ impl State {
         self.active.encoder.record(self.forming.vec(), head, families, payload);
         self.forming_records += 1;
         self.active.records += 1;
-        self.active.seqs = Some(self.active.seqs.map_or(head.seqs, |seqs| seqs.union(head.seqs)));
+        match &mut self.active.seqs {
+            Some(seqs) => *seqs = seqs.union(head.seqs),
+            none => *none = Some(head.seqs),
+        }
         if head.seqs.first() < head.seqs.last() {
             self.wide.push_back((head.index, head.seqs));
         }
@@ -449,7 +453,7 @@ impl State {
         }
         let offset = self.active.encoder.offset();
         self.accepted = Position { log: self.active.log, offset, index: head.index };
-        Appended { index: head.index, seqs: head.seqs, position: self.accepted, duplicate: false }
+        offset
     }
 }
 

@@ -37,6 +37,7 @@ impl Ticket {
     }
 
     /// Whether the record is durable by now.
+    #[inline]
     pub fn is_durable(&self) -> bool {
         self.inner.commit.has_reached(self.appended.index, Durability::Synced)
     }
@@ -52,8 +53,11 @@ impl Ticket {
     ///
     /// # Concurrency
     /// Blocks. Who waits writes and syncs in his own thread if nobody else is at the disk.
+    #[inline]
     pub fn wait(&self) -> Result<Appended> {
-        self.inner.commit.wait_for(self.appended.index, Durability::Synced)?;
+        if !self.is_durable() {
+            self.inner.commit.wait_for(self.appended.index, Durability::Synced)?;
+        }
         Ok(self.appended)
     }
 }

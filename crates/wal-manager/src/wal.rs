@@ -251,11 +251,7 @@ impl Wal {
     /// # Concurrency
     /// As for [`Wal::append`]. A call at a lower level waits for no sync, as long as less than four times [`Options::sync_bytes`] is not durable.
     pub fn append_with<'a>(&self, record: impl Into<Record<'a>>, durability: Durability) -> Result<Appended> {
-        let appended = self.inner.accept(&record.into())?;
-        if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
-            self.inner.commit.wait_for(appended.index, durability)?;
-        }
-        Ok(appended)
+        self.inner.append(&record.into(), durability)
     }
 
     /// Orders a record and returns at once; the ticket waits for its durability.
@@ -508,6 +504,18 @@ impl Drop for Inner {
 }
 
 impl Inner {
+    fn append(self: &Arc<Self>, record: &Record<'_>, durability: Durability) -> Result<Appended> {
+        if durability == Durability::Buffered {
+            // Handed on as it is: to take it apart and put it together again waits for what was just stored.
+            return self.accept(record);
+        }
+        let appended = self.accept(record)?;
+        if !(appended.duplicate && seeded_bug!(DuplicateDoesNotWait)) {
+            self.commit.wait_for(appended.index, durability)?;
+        }
+        Ok(appended)
+    }
+
     /// Does a piece of work that is off the commit path.
     pub(crate) fn do_work(self: &Arc<Self>, work: Work) -> Result<()> {
         match work {

@@ -12,7 +12,8 @@ use crate::caps::Place as Room;
 use crate::clock::micros;
 use crate::duplicates::Key;
 use crate::error::{Error, Result};
-use crate::record::{Appended, Record};
+use crate::record::{Appended, Position, Record};
+use crate::state::State;
 
 use super::{Commit, GROUP_BYTES_MAX, Guard, Why};
 
@@ -20,57 +21,57 @@ use super::{Commit, GROUP_BYTES_MAX, Guard, Why};
 /// the disk while others are filled, and a sync that is slow for once stops nobody.
 const UNSYNCED_PARTS_MAX: u64 = 4;
 
-/// What [`Commit::accept`] did with a record.
-pub(crate) enum Accepted {
-    /// It is ordered and encoded.
-    Record(Appended),
+/// Why [`Commit::accept`] did not take a record. In a box where it is returned: then what is taken, as nearly every record is, goes back without a detour
+/// through memory.
+pub(crate) enum NotNow {
+    /// It is refused, or everything has failed.
+    Never(Error),
     /// The active log has no room for it: rotate, then try again.
     LogFull(LogNumber),
     /// The file of the active log needs space up to there: reserve it, then try again.
     SpaceWanted(LogNumber, u64),
 }
 
+impl From<Error> for Box<NotNow> {
+    #[cold]
+    fn from(error: Error) -> Self {
+        Self::new(NotNow::Never(error))
+    }
+}
+
 impl Commit {
     /// Orders and encodes a record. Waits only while the group is full or a rotation switches logs; since when is noted in `stalled`, if it is not yet.
-    pub(crate) fn accept(&self, record: &Record<'_>, stalled: &mut Option<Duration>) -> Result<Accepted> {
+    ///
+    /// Inlined into its one caller that is in a hurry: an answer that goes from hand to hand through memory costs as much as a checksum.
+    #[inline(always)]
+    pub(crate) fn accept(
+        &self,
+        record: &Record<'_>,
+        stalled: &mut Option<Duration>,
+    ) -> Result<Appended, Box<NotNow>> {
         check_record(record)?;
         let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
-        loop {
-            state.check()?;
-            let full = state.forming.len() >= state.group_bytes() && state.in_flight.is_none();
-            let too_much = state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX);
-            if !(state.exclusive || full || too_much || state.forming.len() >= GROUP_BYTES_MAX) {
-                break;
-            }
-            stalled.get_or_insert_with(|| self.clock.monotonic());
-            if state.exclusive {
-                state = self.wait(state);
-            } else if full {
-                // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
-                self.lead(state, Why::Asked);
-                state = self.lock();
-            } else if state.forming.len() >= GROUP_BYTES_MAX {
-                state = self.wait(state);
-            } else {
-                // INVARIANT: RS1. What a resume has to keep is bounded.
-                state = self.wait_for_room(state);
-            }
+        if !self.takes_more(&state) {
+            state = self.wait_to_accept(state, stalled)?;
         }
         if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
             && let Some(original) = duplicates.find(key, state.next_index)
         {
             drop(state);
             self.metrics.duplicates.increment(1);
-            return Ok(Accepted::Record(original));
+            return Ok(original);
         }
         let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
         if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
-            return Err(Error::SequenceRegression { given: first, floor: state.seq_floor });
+            return Err(Error::SequenceRegression { given: first, floor: state.seq_floor }.into());
         }
-        let seqs = SeqRange::new(first, record.count).ok_or(Error::Exhausted("sequence"))?;
-        let next_floor = seqs.last().next().ok_or(Error::Exhausted("sequence"))?;
-        let next_index = state.next_index.next().ok_or(Error::Exhausted("index"))?;
+        let seqs = SeqRange::new(first, record.count);
+        let next_floor = seqs.and_then(|seqs| seqs.last().next());
+        let (Some(seqs), Some(next_floor)) = (seqs, next_floor) else {
+            return Err(Error::Exhausted("sequence").into());
+        };
+        let Some(next_index) = state.next_index.next() else { return Err(Error::Exhausted("index").into()) };
         let mut head = Head::new(record.kind, state.next_index, seqs);
         head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
         if let Some(key) = key {
@@ -87,13 +88,17 @@ impl Commit {
             match state.place(length)? {
                 Room::Space(_) if seeded_bug!(SpaceNotCounted) => {}
                 Room::Here => {}
-                Room::Next => return Ok(Accepted::LogFull(state.active.log)),
-                Room::Space(end) => return Ok(Accepted::SpaceWanted(state.active.log, end)),
+                Room::Next => return Err(Box::new(NotNow::LogFull(state.active.log))),
+                Room::Space(end) => return Err(Box::new(NotNow::SpaceWanted(state.active.log, end))),
             }
         }
-        let appended = state.encode(&head, record.families, record.payload);
+        let (log, index) = (state.active.log, state.next_index);
+        let offset = state.encode(&head, record.families, record.payload);
+        // Put together from numbers wherever it is wanted, so that it need not be anywhere else.
+        let appended =
+            || Appended { index, seqs, position: Position { log, offset, index }, duplicate: false };
         if let (Some(duplicates), Some(key)) = (&mut state.duplicates, key) {
-            duplicates.insert(key, appended);
+            duplicates.insert(key, appended());
         }
         state.next_index = next_index;
         state.seq_floor = next_floor;
@@ -105,8 +110,67 @@ impl Commit {
         self.metrics.appends.increment(1);
         self.metrics.append_bytes.increment(record.payload.len() as u64);
         self.metrics.last_seq.set(seqs.last().get() as f64);
-        trace!(index = appended.index.get(), bytes = record.payload.len(), "wal.appended");
-        Ok(Accepted::Record(appended))
+        trace!(index = index.get(), bytes = record.payload.len(), "wal.appended");
+        Ok(appended())
+    }
+
+    /// [`Commit::accept`] for who is not in a hurry.
+    #[inline(never)]
+    pub(crate) fn accept_again(
+        &self,
+        record: &Record<'_>,
+        stalled: &mut Option<Duration>,
+    ) -> Result<Appended, Box<NotNow>> {
+        self.accept(record, stalled)
+    }
+
+    /// Nobody is at the disk, and the forming group is so long that it should be written.
+    #[inline]
+    fn is_full(state: &State) -> bool {
+        state.forming.len() >= state.group_bytes() && state.in_flight.is_none()
+    }
+
+    /// So much is written and not durable that appends wait.
+    #[inline]
+    fn is_too_much(&self, state: &State) -> bool {
+        state.unsynced_bytes >= self.policies.bytes.saturating_mul(UNSYNCED_PARTS_MAX)
+    }
+
+    /// Whether a record can be accepted at once.
+    #[inline]
+    fn takes_more(&self, state: &State) -> bool {
+        let waits = state.exclusive
+            || Self::is_full(state)
+            || self.is_too_much(state)
+            || state.forming.len() >= GROUP_BYTES_MAX;
+        !waits && state.check().is_ok()
+    }
+
+    /// Waits until a record can be accepted.
+    #[cold]
+    #[inline(never)]
+    fn wait_to_accept<'a>(
+        &'a self,
+        mut state: Guard<'a>,
+        stalled: &mut Option<Duration>,
+    ) -> Result<Guard<'a>> {
+        while !self.takes_more(&state) {
+            state.check()?;
+            stalled.get_or_insert_with(|| self.clock.monotonic());
+            if state.exclusive {
+                state = self.wait(state);
+            } else if Self::is_full(&state) {
+                // INVARIANT: memory is bounded by two groups. The one who comes to a full one writes it, or waits for who does.
+                self.lead(state, Why::Asked);
+                state = self.lock();
+            } else if state.forming.len() >= GROUP_BYTES_MAX {
+                state = self.wait(state);
+            } else {
+                // INVARIANT: RS1. What a resume has to keep is bounded.
+                state = self.wait_for_room(state);
+            }
+        }
+        Ok(state)
     }
 
     /// Waits until some of what is written has become durable; makes it so if there is no thread that does.

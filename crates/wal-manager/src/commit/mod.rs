@@ -33,7 +33,7 @@ use crate::state::State;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Mutex, MutexGuard, Word};
 use crate::watchdog::{AtDisk, DiskWork, OnStall, Watchdog};
 
-pub(crate) use accept::Accepted;
+pub(crate) use accept::NotNow;
 pub(crate) use lead::Why;
 
 /// Size of the forming group, in bytes, at which appends wait for the disk: 4 MiB, so that memory stays bounded and a write stays
