@@ -10,7 +10,8 @@ use wal_benches::replay::{DIRECTORY_BYTES, Directory, SIZES};
 
 type Work = fn(&Directory) -> Duration;
 
-const WORK: [(&str, Work); 7] = [
+const WORK: [(&str, Work); 8] = [
+    ("recover_and_lend", |directory| directory.lend().total()),
     ("recover_and_records", |directory| directory.recover().total()),
     ("for_each_of_one_thread", |directory| directory.for_each(1).total()),
     ("for_each_of_two_threads", |directory| directory.for_each(2).total()),

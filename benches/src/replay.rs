@@ -119,7 +119,7 @@ impl Directory {
     /// `recover()`, `records()` to the end, and `finish()`, which makes a new log and commits it with a handful of syncs. A
     /// recovery changes the directory (a new log, a new epoch), so each gets a fresh one: the same logs by hard links, the rest copied.
     pub fn recover(&self) -> Halves {
-        self.recover_with(|path| Wal::options(path))
+        self.replay_with(|path| Wal::options(path), |recovery| self.drain(recovery.records()))
     }
 
     /// The same with `Recovery::for_each`, several logs at once.
@@ -149,9 +149,14 @@ impl Directory {
         )
     }
 
-    /// [`Directory::recover`] with options of the caller's choice.
-    pub fn recover_with(&self, options: impl FnOnce(&Path) -> Options) -> Halves {
-        self.replay_with(options, |recovery| self.drain(recovery.records()))
+    /// [`Directory::recover`] with records that are lent, not shared.
+    pub fn lend(&self) -> Halves {
+        self.lend_with(|path| Wal::options(path))
+    }
+
+    /// The same with options of the caller's choice.
+    pub fn lend_with(&self, options: impl FnOnce(&Path) -> Options) -> Halves {
+        self.replay_with(options, |recovery| self.borrow(recovery.records()))
     }
 
     fn replay_with(
@@ -192,6 +197,21 @@ impl Directory {
             for record in found {
                 let record = black_box(record.expect("a record"));
                 bytes += record.payload.len() as u64;
+                records += 1;
+            }
+            (records, bytes)
+        });
+        assert_eq!((records, bytes), (self.records, self.payload_bytes()), "all of them");
+        took
+    }
+
+    /// The same of records that are lent.
+    fn borrow(&self, mut found: Records) -> Duration {
+        let (took, (records, bytes)) = time(|| {
+            let (mut records, mut bytes) = (0_u64, 0);
+            while let Some(record) = found.lend() {
+                let payload = black_box(record.expect("a record").payload);
+                bytes += payload.len() as u64;
                 records += 1;
             }
             (records, bytes)

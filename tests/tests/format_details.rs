@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use wal_format::batch::{BatchError, BatchOps};
 use wal_format::chunk::{self, ChunkFault};
 use wal_format::encode::LogEncoder;
+use wal_format::guess::Guess;
 use wal_format::header::HeaderFault;
 use wal_format::record::{self, Head};
 use wal_format::{
@@ -130,4 +131,72 @@ proptest! {
             prop_assert_eq!((head, &bytes[plain.envelope..]), (record.head, record.payload));
         }
     }
+
+    /// The checksum that a decoder computes is that of the bytes that docs/format.md names, wherever a chunk stands.
+    #[test]
+    fn f2_a_chunk_is_valid_at_its_offset_and_nowhere_else(
+        high in prop_oneof![3 => Just(0), 1 => any::<u32>()],
+        low: u32,
+        other: u32,
+        payload in prop::collection::vec(any::<u8>(), 1..200),
+    ) {
+        let seed = LogSeed::new(wal_id(), LOG);
+        let at = |low: u32| (u64::from(high) << 32 | u64::from(low)) / 256 * 256;
+        let mut bytes = seed.checksum(at(low), 1, &payload).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&u16::try_from(payload.len()).unwrap().to_le_bytes());
+        bytes.push(1);
+        bytes.extend_from_slice(&payload);
+        let decoded = |offset: u64| chunk::decode(&seed, offset, &bytes).map(|chunk| chunk.payload);
+        prop_assert_eq!(decoded(at(low)), Ok(&payload[..]));
+        prop_assert_eq!(decoded(at(other)).is_ok(), at(other) == at(low));
+        prop_assert!(decoded(at(low) ^ 1 << 32).is_err());
+    }
+
+    /// A guess says what the decoder says, or nothing; and it is right as long as records go on as before and their numbers get no longer.
+    #[test]
+    fn f7_f10_a_guess_says_nothing_that_the_decoder_does_not(
+        index in near_a_longer_number(),
+        first in near_a_longer_number(),
+        count in prop_oneof![Just(1_u32), 1_u32..300],
+        kind in 1_u16..0xf000,
+        skipped in prop::collection::vec(prop_oneof![9 => Just(0_u64), 1 => 1_u64..300], 1..40),
+        flipped in prop::collection::vec(0_usize..200, 40),
+        length in 1_usize..20,
+    ) {
+        let kind = RecordKind::new(kind).unwrap();
+        let (mut guess, mut guessed, mut misses) = (Guess::NONE, false, 0);
+        let (mut index, mut first) = (index, first);
+        for (skipped, flipped) in skipped.into_iter().zip(flipped) {
+            first += skipped;
+            let head = Head::new(kind, Index::new(index), SeqRange::new(SeqNum::new(first), count).unwrap());
+            let mut bytes = Vec::new();
+            record::encode_envelope(&mut bytes, &head, &[]);
+            bytes.resize(bytes.len() + length, 0xa5);
+            let plain = record::decode_plain(&bytes).unwrap();
+            // Other bytes: the guess of a copy, for a guess goes on when it was right.
+            let mut other = bytes.clone();
+            if let Some(byte) = other.get_mut(flipped / 8) {
+                *byte ^= 1 << (flipped % 8);
+            }
+            prop_assert!(guess.clone().check(&other).is_none_or(|found| record::decode_plain(&other) == Some(found)));
+            prop_assert_eq!(guess.clone().check(&bytes[..plain.envelope]), None);
+            let found = guess.check(&bytes);
+            prop_assert!(found.is_none() || found == Some(plain));
+            let short = plain.envelope <= 16 && bytes.len() >= 16 && index.max(first) < 1 << 55 && count < 0x80;
+            let expected = guessed && skipped == 0 && short;
+            misses += u32::from(expected && found.is_none());
+            if found.is_none() {
+                guess = Guess::after(&plain);
+            }
+            guessed = true;
+            (index, first) = (index + 1, first + u64::from(count));
+        }
+        prop_assert!(misses <= 4, "{misses} misses: more than numbers that have become longer");
+    }
+}
+
+/// Numbers of which some become a byte longer soon.
+fn near_a_longer_number() -> impl Strategy<Value = u64> {
+    let near = (1_u32..9, 0_u64..40).prop_map(|(bytes, before)| (1_u64 << (7 * bytes)) - before);
+    prop_oneof![near, 1..1_000_000_000_u64, Just(u64::MAX - 20_000)]
 }

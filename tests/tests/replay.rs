@@ -30,6 +30,44 @@ fn written(logs: u64, records: u64, length: usize, closed: bool) -> MemStorage {
     storage
 }
 
+#[test]
+fn v16_lent_records_are_those_that_are_handed_out() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let several = [vec![FamilyId::DEFAULT, FamilyId::new(7)], vec![FamilyId::new(3)]];
+    for number in 0..3000 {
+        // Short ones that come as the one before did, and whatever else there is.
+        let payload = payload(number, if number % 100 == 0 { 50_000 } else { 1 + number as usize % 300 });
+        let mut record = record(&payload).count(1 + u32::from(number % 40 == 0));
+        if number % 17 == 0 {
+            record = record.families(&several[number as usize % 2]);
+        }
+        if number % 23 == 0 {
+            record = record.key(u128::from(number));
+        }
+        let appended = wal.append_with(record, Durability::Buffered).unwrap();
+        if number == 500 {
+            wal.sync().unwrap();
+            wal.mark_flushed(FamilyId::DEFAULT, appended.seqs.last()).unwrap();
+        } else if number == 2000 {
+            wal.rotate().unwrap();
+        }
+    }
+    wal.sync().unwrap();
+    drop(wal);
+    let recovery = options(&storage).recover().unwrap();
+    let (mut shared, mut lent) = (recovery.records(), recovery.records());
+    while let Some(record) = lent.lend() {
+        let (lent, shared) = (record.unwrap(), shared.next().unwrap().unwrap());
+        let RecoveredRecord { log, offset, index, seqs, kind, proven, time_micros, key, .. } = shared;
+        assert_eq!((lent.log, lent.offset, lent.index, lent.seqs), (log, offset, index, seqs));
+        assert_eq!((lent.kind, lent.proven, lent.time_micros, lent.key), (kind, proven, time_micros, key));
+        assert_eq!((lent.families, lent.payload), (&*shared.families, &*shared.payload));
+    }
+    assert!(shared.next().is_none());
+    assert!(lent.lend().is_none(), "once more");
+}
+
 fn replay(storage: &MemStorage) -> u64 {
     let recovery = options(storage).recover().unwrap();
     recovery.records().map(Result::unwrap).fold(0, |count, _| count + 1)
@@ -121,6 +159,16 @@ fn v16_payloads_are_slices_of_what_was_read_and_no_record_allocates() {
     // A block's end cuts one record in 290, and that one is put together.
     assert!(seen.count as u64 <= count / 50, "{seen:?} for {count} records");
     assert!(seen.peak < 1 << 20, "{seen:?}");
+    let mut records = recovery.records();
+    let (count, seen): (u64, Allocations) = allocations::of(|| {
+        let mut count = 0;
+        while let Some(lent) = records.lend() {
+            count += u64::from(!lent.unwrap().payload.is_empty());
+        }
+        count
+    });
+    assert_eq!(count, 50_000);
+    assert!(seen.count as u64 <= count / 50, "{seen:?} for {count} lent records");
 }
 
 #[test]

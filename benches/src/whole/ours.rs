@@ -255,12 +255,12 @@ fn prepare_replay(case: &Case) {
     Directory::build_in(case.prepared(), case.size, case.volume(REPLAY_BYTES));
 }
 
-/// Opens for writing and reads every record, in a directory of links to the same files.
+/// Opens for writing and reads every record, lent one after the other, in a directory of links to the same files.
 fn replay(case: &Case) -> Measured {
     let directory = Directory::at(case.prepared(), case.size);
     directory.bare_read();
     let mut counts = None;
-    let halves = directory.recover_with(|path| {
+    let halves = directory.lend_with(|path| {
         let storage = CountingStorage::new(path);
         counts = Some(storage.counts());
         options(case, Arc::new(storage))

@@ -67,7 +67,8 @@ impl EngineOptions {
 
 fn replay(options: &EngineOptions, recovery: &Recovery, store: &mut Store) -> Result<Memtable, EngineError> {
     let mut memtable = Memtable::new(1);
-    for record in recovery.records() {
+    let mut records = recovery.records();
+    while let Some(record) = records.lend() {
         let record = record?;
         if record.kind != RecordKind::BATCH {
             let (log, index, kind) = (record.log, record.index, record.kind);

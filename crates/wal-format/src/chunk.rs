@@ -8,7 +8,7 @@
 //! (as the seed, so they cost no bytes), the length, the type and the payload. A chunk that was recycled, copied, swapped or
 //! misplaced fails just as a flipped bit does, and a length is trusted only after the check.
 
-use crate::{BLOCK_BYTES, LogNumber, WalId};
+use crate::{BLOCK_BYTES, LogNumber, WalId, offsets};
 
 /// Length of a chunk's header in bytes.
 pub const HEADER_BYTES: usize = 7;
@@ -91,6 +91,8 @@ impl ChunkType {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogSeed {
     state: u32,
+    /// The same with the offset 0 behind it.
+    at_zero: u32,
 }
 
 impl LogSeed {
@@ -103,7 +105,22 @@ impl LogSeed {
         if !seeded_bug!(NumberNotCovered) {
             hasher.update(&number.get().to_le_bytes());
         }
-        Self { state: hasher.finalize() }
+        let state = hasher.clone().finalize();
+        hasher.update(&0_u64.to_le_bytes());
+        Self { state, at_zero: hasher.finalize() }
+    }
+
+    /// The state behind `offset`, with which the checksum of the chunk there goes on.
+    #[inline]
+    fn at(&self, offset: u64) -> u32 {
+        match offsets::change(offset) {
+            Some(change) => self.at_zero ^ change,
+            None => {
+                let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
+                hasher.update(&offset.to_le_bytes());
+                hasher.finalize()
+            }
+        }
     }
 
     /// The checksum of a chunk at `offset` in the file.
@@ -130,8 +147,7 @@ impl LogSeed {
         {
             return self.checksum(offset, type_byte, payload);
         }
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
-        hasher.update(&offset.to_le_bytes());
+        let mut hasher = crc32fast::Hasher::new_with_initial(self.at(offset));
         hasher.update(framed);
         hasher.finalize()
     }

@@ -40,8 +40,10 @@ pub mod control;
 pub mod encode;
 mod fields;
 pub mod flip;
+pub mod guess;
 pub mod header;
 mod ids;
+mod offsets;
 pub mod record;
 mod varint;
 

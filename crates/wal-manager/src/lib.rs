@@ -161,7 +161,7 @@ pub use pressure::Pressure;
 pub use record::{Appended, Durability, Position, Record};
 pub use recovery::{Recovery, RecoveryMode};
 pub use repair::RepairReport;
-pub use replay::{FamilyList, Records, RecoveredRecord};
+pub use replay::{FamilyList, LentRecord, Records, RecoveredRecord};
 pub use report::{BadSlot, Finding, LogReport, LogVerdict, Proof, Reason, RecoveryReport, Verdict};
 pub use restore::RestorePoint;
 pub use retention::{Deletion, LogInfo, LogState};

@@ -7,6 +7,7 @@ use wal_format::chunk::{
     self, CHUNK_BYTES_MIN, Checksums, Chunk, ChunkFault, ChunkType, Digest, HEADER_BYTES,
 };
 use wal_format::control::{Promise, Seal};
+use wal_format::guess::Guess;
 use wal_format::record::{self, Families, Head, Plain};
 use wal_format::{BLOCK_BYTES, Index, LogSeed, RECORD_BYTES_MAX, SeqNum, SeqRange};
 use wal_io::Source;
@@ -87,6 +88,8 @@ pub(crate) struct LogReader {
     records: u64,
     partial: Option<Partial>,
     last: LastRecord,
+    /// What the next record is like.
+    guess: Guess,
     /// Reading began at the first byte, so that a seal can be compared with what was read.
     whole: bool,
 }
@@ -139,6 +142,7 @@ impl LogReader {
             records: 0,
             partial: None,
             last: LastRecord::default(),
+            guess: Guess::NONE,
             whole: true,
         }
     }
@@ -213,6 +217,13 @@ impl LogReader {
         }
     }
 
+    /// The payload of the record that [`LogReader::plain_record`] has just given, where it was read.
+    #[inline]
+    pub(crate) fn plain_payload(&self) -> &[u8] {
+        let LastRecord { at, envelope, length, .. } = self.last;
+        self.window.from(at).get(envelope..length).unwrap_or_default()
+    }
+
     fn last_record(&self) -> &[u8] {
         match &self.last.assembled {
             Some(bytes) => bytes,
@@ -270,18 +281,28 @@ impl LogReader {
     #[inline(always)]
     pub(crate) fn plain_record(&mut self) -> Option<(u64, Plain)> {
         let at = self.offset;
-        if self.partial.is_some() || at >= self.end || self.checksums.is_full() {
+        if self.partial.is_some() || at >= self.end {
             return None;
+        }
+        if self.checksums.is_full() {
+            self.digest_checksums();
         }
         let chunk = chunk::decode(&self.seed, at, self.window.from(at)).ok()?;
         if chunk.kind != ChunkType::Full {
             return None;
         }
-        let plain = record::decode_plain(chunk.payload)?;
-        let next = plain.index.next()?;
+        let plain = match self.guess.check(chunk.payload) {
+            Some(plain) => plain,
+            None => {
+                let plain = record::decode_plain(chunk.payload)?;
+                self.guess = Guess::after(&plain);
+                plain
+            }
+        };
         if Some(plain.index) != self.next_index || plain.seqs.first() < self.seq_floor {
             return None;
         }
+        let next = plain.index.next()?;
         let length = chunk.payload.len();
         self.last = LastRecord {
             assembled: None,
@@ -297,10 +318,17 @@ impl LogReader {
         Some((at, plain))
     }
 
-    fn next_of_any_kind(&mut self) -> Result<Item> {
+    /// Both digests take in the checksums that were gathered.
+    #[cold]
+    fn digest_checksums(&mut self) {
+        let same = self.digest == self.good_digest;
         self.digest = self.digest.with_checksums(self.checksums.get());
-        self.good_digest = self.good_digest.with_checksums(self.checksums.get());
+        self.good_digest = if same { self.digest } else { self.good_digest() };
         self.checksums.clear();
+    }
+
+    fn next_of_any_kind(&mut self) -> Result<Item> {
+        self.digest_checksums();
         loop {
             if let Some(stop) = self.skip_padding()? {
                 return Ok(Item::Stop(stop));
@@ -495,6 +523,6 @@ impl LogReader {
         // The last number of all leaves no floor above it; nothing can follow then, and `append` refuses.
         self.seq_floor = these.last().next().unwrap_or(these.last());
         self.seqs = Some(self.seqs.map_or(these, |seqs| seqs.union(these)));
-        self.records += 1;
+        self.records = self.records.saturating_add(1);
     }
 }

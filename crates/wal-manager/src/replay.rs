@@ -103,6 +103,12 @@ impl RecoveredRecord {
         Self { log, offset, index, seqs, kind, families, payload, proven, time_micros, key }
     }
 
+    fn lend(&self) -> LentRecord<'_> {
+        let Self { log, offset, index, seqs, kind, ref families, ref payload, proven, time_micros, key } =
+            *self;
+        LentRecord { log, offset, index, seqs, kind, families, payload, proven, time_micros, key }
+    }
+
     /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
     ///
     /// # Errors
@@ -112,12 +118,50 @@ impl RecoveredRecord {
     }
 }
 
+/// A record that is lent by [`Records::lend`]: what a [`RecoveredRecord`] is, with its payload where it was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LentRecord<'a> {
+    /// The log it stands in.
+    pub log: LogNumber,
+    /// Where it begins, in bytes.
+    pub offset: u64,
+    /// Its dense number.
+    pub index: Index,
+    /// Its sequence numbers.
+    pub seqs: SeqRange,
+    /// What the payload is.
+    pub kind: RecordKind,
+    /// The families it touches, ascending, at least one.
+    pub families: &'a [FamilyId],
+    /// The payload.
+    pub payload: &'a [u8],
+    /// Whether a promise, a seal or CHECKPOINT proves that it is durable.
+    pub proven: bool,
+    /// When it was appended, in microseconds since 1970, if that was recorded.
+    pub time_micros: Option<u64>,
+    /// The key that it was appended with, or the hash of its content: see [`Record::key`](crate::Record::key).
+    pub key: Option<u128>,
+}
+
+impl<'a> LentRecord<'a> {
+    /// The operations of a batch; operation `i` has the sequence number `seqs.first() + i`.
+    ///
+    /// # Errors
+    /// The payload is not a batch.
+    pub fn ops(&self) -> Result<BatchOps<'a>, BatchError> {
+        BatchOps::new(self.payload)
+    }
+}
+
 /// Records in order; the first error ends it.
 #[derive(Debug)]
 pub struct Records {
     reading: Reading,
     /// Families that need no replay up to a sequence number; `None` to hand out everything.
     flushed: Option<BTreeMap<FamilyId, SeqNum>>,
+    /// The same of the default family.
+    default_flushed: Option<SeqNum>,
     /// Records below are proven.
     proven_below: Index,
     /// Told when everything was read.
@@ -129,6 +173,8 @@ pub struct Records {
     /// What stands behind the last record.
     last_error: Option<Error>,
     ended: bool,
+    /// The record that was lent last, if it is not plain.
+    lent: Option<RecoveredRecord>,
 }
 
 impl Records {
@@ -138,7 +184,9 @@ impl Records {
         proven_below: Index,
         replayed: Option<Arc<Replayed>>,
     ) -> Self {
+        let default_flushed = flushed.as_ref().and_then(|flushed| flushed.get(&FamilyId::DEFAULT).copied());
         Self {
+            default_flushed,
             reading: stream.read(),
             flushed,
             proven_below,
@@ -147,6 +195,7 @@ impl Records {
             shared: None,
             last_error: None,
             ended: false,
+            lent: None,
         }
     }
 
@@ -177,6 +226,12 @@ impl Records {
         if seeded_bug!(ReplaySkipsTooMuch) { families.any(through) } else { families.all(through) }
     }
 
+    /// The same of one that touches the default family and no other.
+    #[inline]
+    fn is_default_flushed(&self, last: SeqNum) -> bool {
+        self.default_flushed.is_some_and(|through| through >= last)
+    }
+
     /// The record that came last.
     #[inline]
     fn record(&self, log: LogNumber, found: FoundRecord) -> RecoveredRecord {
@@ -191,7 +246,7 @@ impl Iterator for Records {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         while let Some((log, offset, Plain { kind, index, seqs, .. })) = self.reading.plain_record() {
-            if !self.is_flushed(seqs.last()) {
+            if !self.is_default_flushed(seqs.last()) {
                 return Some(Ok(RecoveredRecord {
                     log,
                     offset,
@@ -211,6 +266,37 @@ impl Iterator for Records {
 }
 
 impl Records {
+    /// The next record, lent until the next call: what [`Iterator::next`] gives, but its payload is not shared. A share is counted when it is given
+    /// and when it is dropped, which costs more than all the rest of a short record; an engine that copies what it keeps has no use for it.
+    ///
+    /// # Errors
+    /// As the iterator's: the first one is the last thing that comes.
+    #[inline]
+    pub fn lend(&mut self) -> Option<Result<LentRecord<'_>>> {
+        while let Some((log, offset, Plain { kind, index, seqs, .. })) = self.reading.plain_record() {
+            if !self.is_default_flushed(seqs.last()) {
+                return Some(Ok(LentRecord {
+                    log,
+                    offset,
+                    index,
+                    seqs,
+                    kind,
+                    families: &[FamilyId::DEFAULT],
+                    payload: self.reading.plain_payload(),
+                    proven: index < self.proven_below,
+                    time_micros: None,
+                    key: None,
+                }));
+            }
+        }
+        // It may be all that keeps the window from being used again.
+        self.lent = None;
+        match self.next_of_any_kind()? {
+            Ok(record) => Some(Ok(self.lent.insert(record).lend())),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     fn next_of_any_kind(&mut self) -> Option<Result<RecoveredRecord>> {
         if self.ended {
             return None;

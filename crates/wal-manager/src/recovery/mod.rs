@@ -231,7 +231,7 @@ impl Recovery {
     }
 
     /// The records to replay, in order, from the start: each that is not flushed in every family it touches. Streaming: memory does not grow
-    /// with the logs. May be called again; each call begins anew.
+    /// with the logs. May be called again; each call begins anew. [`Records::lend`] is the faster way for an engine that keeps no payload.
     ///
     /// # Errors
     /// Of the records, each is a `Result`: a file cannot be read; or, in a directory that was closed cleanly, damage. An error is the last that

@@ -151,6 +151,12 @@ impl Reading {
         self.reader.as_ref().map(LogReader::payload).unwrap_or_default()
     }
 
+    /// The payload of the record that [`Reading::plain_record`] has just given, where it was read.
+    #[inline]
+    pub(crate) fn plain_payload(&self) -> &[u8] {
+        self.reader.as_ref().map(LogReader::plain_payload).unwrap_or_default()
+    }
+
     /// The next record and where it begins, if it is plain and that needs neither a read nor a thought; `None` says nothing.
     #[inline(always)]
     pub(crate) fn plain_record(&mut self) -> Option<(LogNumber, u64, Plain)> {
