@@ -151,26 +151,6 @@ impl LogSeed {
         hasher.update(framed);
         hasher.finalize()
     }
-
-    /// The same where a chunk stands behind four bytes of something else: the offset takes the place of these and of the checksum for a moment.
-    /// One call of the hasher instead of two, of which the one for eight bytes is a third of the whole for a short record. `None` if there
-    /// are no four bytes.
-    #[inline]
-    pub(crate) fn checksum_behind(&self, offset: u64, four_and_chunk: &mut [u8]) -> Option<u32> {
-        let (_, framed) = four_and_chunk.split_at_checked(8)?;
-        if let Some((&[_, _, type_byte], payload)) = framed.split_first_chunk()
-            && (seeded_bug!(OffsetNotCovered) || seeded_bug!(LengthNotCovered) || seeded_bug!(TypeNotCovered))
-        {
-            return Some(self.checksum(offset, type_byte, payload));
-        }
-        // Four bytes and not eight: to load what has just been stored in two pieces waits for all stores.
-        let before: [u8; 4] = *four_and_chunk.first_chunk()?;
-        *four_and_chunk.first_chunk_mut()? = offset.to_le_bytes();
-        let mut hasher = crc32fast::Hasher::new_with_initial(self.state);
-        hasher.update(four_and_chunk);
-        *four_and_chunk.first_chunk_mut()? = before;
-        Some(hasher.finalize())
-    }
 }
 
 /// A chunk whose checksum is right.

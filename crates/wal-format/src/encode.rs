@@ -188,18 +188,11 @@ impl LogEncoder {
     /// Writes the header of the chunk that begins at `start` of the buffer and ends with it.
     #[inline]
     fn finish(&mut self, bytes: &mut [u8], start: usize, type_byte: u8) {
-        let Some((header, payload)) = bytes.get_mut(start..).and_then(|chunk| chunk.split_first_chunk_mut())
-        else {
-            return;
-        };
+        let Some(chunk) = bytes.get_mut(start..) else { return };
+        let Some((header, payload)) = chunk.split_first_chunk_mut() else { return };
         let length = payload.len();
         *header = chunk_header(0, length, type_byte);
-        let behind_four = start.checked_sub(4).and_then(|four| bytes.get_mut(four..));
-        let crc = behind_four.and_then(|bytes| self.seed.checksum_behind(self.offset, bytes));
-        let chunk = bytes.get_mut(start..).unwrap_or_default();
-        let crc = crc.unwrap_or_else(|| {
-            self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default())
-        });
+        let crc = self.seed.checksum_of(self.offset, chunk.get(LENGTH_AT..).unwrap_or_default());
         if let Some(place) = chunk.first_chunk_mut() {
             *place = crc.to_le_bytes();
         }
