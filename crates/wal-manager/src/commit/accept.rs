@@ -32,10 +32,10 @@ pub(crate) enum NotNow {
     SpaceWanted(LogNumber, u64),
 }
 
-impl From<Error> for Box<NotNow> {
+impl NotNow {
     #[cold]
-    fn from(error: Error) -> Self {
-        Self::new(NotNow::Never(error))
+    fn never(error: Error) -> Box<Self> {
+        Box::new(Self::Never(error))
     }
 }
 
@@ -49,11 +49,11 @@ impl Commit {
         record: &Record<'_>,
         stalled: &mut Option<Duration>,
     ) -> Result<Appended, Box<NotNow>> {
-        check_record(record)?;
+        check_record(record).map_err(NotNow::never)?;
         let key = Key::of(record, self.window, &*self.clock);
         let mut state = self.lock();
         if !self.takes_more(&state) {
-            state = self.wait_to_accept(state, stalled)?;
+            state = self.wait_to_accept(state, stalled).map_err(NotNow::never)?;
         }
         if let (Some(duplicates), Some(key)) = (&state.duplicates, key)
             && let Some(original) = duplicates.find(key, state.next_index)
@@ -64,14 +64,16 @@ impl Commit {
         }
         let first = record.first.unwrap_or(state.seq_floor.max(SeqNum::new(1)));
         if first < state.seq_floor && !seeded_bug!(SequenceNotChecked) {
-            return Err(Error::SequenceRegression { given: first, floor: state.seq_floor }.into());
+            return Err(NotNow::never(Error::SequenceRegression { given: first, floor: state.seq_floor }));
         }
         let seqs = SeqRange::new(first, record.count);
         let next_floor = seqs.and_then(|seqs| seqs.last().next());
         let (Some(seqs), Some(next_floor)) = (seqs, next_floor) else {
-            return Err(Error::Exhausted("sequence").into());
+            return Err(NotNow::never(Error::Exhausted("sequence")));
         };
-        let Some(next_index) = state.next_index.next() else { return Err(Error::Exhausted("index").into()) };
+        let Some(next_index) = state.next_index.next() else {
+            return Err(NotNow::never(Error::Exhausted("index")));
+        };
         let mut head = Head::new(record.kind, state.next_index, seqs);
         head.time_micros = self.policies.times.then(|| micros(self.clock.wall()));
         if let Some(key) = key {
@@ -85,7 +87,7 @@ impl Commit {
             if seeded_bug!(RefusedUsesNumbers) && state.place(length).is_err() {
                 (state.next_index, state.seq_floor) = (next_index, next_floor);
             }
-            match state.place(length)? {
+            match state.place(length).map_err(NotNow::never)? {
                 Room::Space(_) if seeded_bug!(SpaceNotCounted) => {}
                 Room::Here => {}
                 Room::Next => return Err(Box::new(NotNow::LogFull(state.active.log))),
