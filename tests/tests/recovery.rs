@@ -7,6 +7,7 @@ use std::sync::Arc;
 use wal_format::checkpoint::{Checkpoint, CleanEnd, Slot};
 use wal_format::header::Predecessor;
 use wal_format::{Epoch, FileHeader};
+use wal_io::Storage;
 use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
 use wal_manager::{
@@ -709,6 +710,35 @@ fn p5_the_clean_end_is_checked() {
     assert_eq!(open(&at(clean(end, 3))).unwrap().report.verdict, Verdict::Clean);
     for wrong in [clean(end - 1, 3), clean(end + 1, 3), clean(end, 2), clean(end, 4)] {
         assert_eq!(findings(&refused(&at(wrong))).verdict, Verdict::Damaged, "{wrong:?}");
+    }
+}
+
+#[test]
+fn p5_nothing_is_handed_out_behind_an_error() {
+    let mut log = LogBuilder::new(1);
+    log.record(b"one").record(&[7; 30]).record(b"two");
+    let end = log.encoder.offset();
+    log.seal();
+    // What the same file is when it is read: a seal where the second record was.
+    let mut changed = LogBuilder::new(1);
+    changed.record(b"one").seal().record(b"two");
+    assert_eq!(changed.encoder.offset(), end);
+    for lends in [false, true] {
+        let storage = MemStorage::from_files(directory(&[&log], |checkpoint| {
+            checkpoint.clean_end = Some(CleanEnd { log: LogNumber::new(1), end, next_index: Index::new(4) });
+            checkpoint.next_index = Index::new(4);
+        }));
+        let recovery = Wal::options_on(Arc::new(storage.clone())).recover().unwrap();
+        storage.open_sink(&name(1)).unwrap().write_at(0, &changed.bytes).unwrap();
+        let mut records = recovery.records();
+        let payload = if lends {
+            records.lend().unwrap().unwrap().payload.to_vec()
+        } else {
+            records.next().unwrap().unwrap().payload.to_vec()
+        };
+        assert_eq!(payload, b"one");
+        assert!(if lends { records.lend().unwrap().is_err() } else { records.next().unwrap().is_err() });
+        assert!(records.next().is_none() && records.lend().is_none(), "nothing behind it: {lends}");
     }
 }
 

@@ -133,6 +133,33 @@ fn v10_v16_memory_stays_the_same_while_the_logs_grow_tenfold() {
     }
 }
 
+/// No two records in a row are alike, as batches are not: nothing that is guessed of the next one is right.
+#[test]
+fn v16_records_that_differ_allocate_nothing_either() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    for number in 0..20_000 {
+        let payload = payload(number, 1 + number as usize % 100);
+        wal.append_with(record(&payload).count(1 + number as u32 % 5), Durability::Buffered).unwrap();
+    }
+    wal.close().unwrap();
+    let recovery = options(&storage).recover().unwrap();
+    for lends in [false, true] {
+        let mut records = recovery.records();
+        let skipped = records.by_ref().take(10_000).map(Result::unwrap).count();
+        let (count, seen): (usize, Allocations) = allocations::of(|| {
+            let mut count = 0;
+            while if lends { records.lend().map(Result::unwrap).is_some() } else { records.next().is_some() }
+            {
+                count += 1;
+            }
+            count
+        });
+        assert_eq!(skipped + count, 20_000);
+        assert!(seen.count <= count / 50, "lends: {lends}: {seen:?} for {count} records");
+    }
+}
+
 #[test]
 fn v16_payloads_are_slices_of_what_was_read_and_no_record_allocates() {
     let storage = written(1, 50_000, 100, true);

@@ -59,7 +59,8 @@ impl LogEncoder {
     pub fn record(&mut self, bytes: &mut Vec<u8>, head: &Head, families: &[FamilyId], payload: &[u8]) {
         self.pad(bytes, CHUNK_BYTES_MIN);
         let room = chunk::room_in_block(self.offset) - HEADER_BYTES;
-        if room < record::envelope_bytes_max(families.len()) {
+        // A family's number may take one byte more than one that a manager lets through.
+        if room < record::envelope_bytes_max(families.len()) + families.len() {
             let mut envelope = std::mem::take(&mut self.scratch);
             envelope.clear();
             record::encode_envelope(&mut envelope, head, families);

@@ -1,6 +1,6 @@
 //! A guess at the next record: most come as the one before them did.
 
-use crate::record::{Head, Plain, encode_envelope};
+use crate::record::{Head, PLAIN_BYTES_MAX, Plain, encode_plain};
 use crate::varint;
 use crate::{Index, PAYLOAD_BYTES_MAX, RecordKind, SeqNum, SeqRange};
 
@@ -57,22 +57,19 @@ impl Guess {
     }
 
     fn right_behind(&Plain { kind, index, seqs, .. }: &Plain) -> Option<Self> {
-        let count = seqs.last().get() - seqs.first().get() + 1;
+        let count = (seqs.last().get() - seqs.first().get()).checked_add(1)?;
         if count >= 0x80 || index.get().max(seqs.last().get()) > Self::NUMBER_MAX {
             return None;
         }
         let seqs = SeqRange::new(seqs.last().next()?, u32::try_from(count).ok()?)?;
         let next = Head::new(kind, index.next()?, seqs);
-        let mut bytes = Vec::new();
-        varint::put(&mut bytes, next.index.get());
-        let first_at = Self::INDEX_AT + 8 * bytes.len();
-        bytes.clear();
-        encode_envelope(&mut bytes, &next, &[]);
-        let envelope = bytes.len();
-        bytes.resize(bytes.len().max(16), 0);
-        let bytes = u128::from_le_bytes(bytes.try_into().ok()?);
+        // Without a vector: where the numbers of operations differ from record to record, every guess is wrong.
+        let mut place = [0; PLAIN_BYTES_MAX];
+        let envelope = encode_plain(&mut place, &next, &[])?;
+        let mask = u128::MAX >> 128_usize.checked_sub(8 * envelope)?;
+        let bytes = u128::from_le_bytes(*place.first_chunk()?) & mask;
+        let first_at = Self::INDEX_AT + 8 * varint::spread(next.index.get()).1;
         let count_at = 8 * envelope - 8;
-        let mask = u128::MAX >> (128 - 8 * envelope);
         let longer = (0x80 << (first_at - 8)) | (0x80 << (count_at - 8));
         let numbers = mask & (u128::MAX << Self::INDEX_AT) & !(0xff << count_at);
         Some(Self {

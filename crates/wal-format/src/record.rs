@@ -193,13 +193,14 @@ pub(crate) fn encode_plain(
     let &Head { kind, index, seqs, time_micros, duplicate_key, codec, key_id } = head;
     let optional = time_micros.is_some() || duplicate_key.is_some() || codec.is_some() || key_id.is_some();
     let plain = matches!(families, [] | [FamilyId::DEFAULT]) && !optional;
-    if !plain || (index.get() | seqs.last().get()) >> 56 != 0 {
+    let count = (seqs.last().get() - seqs.first().get()).wrapping_add(1);
+    if !plain || (index.get() | seqs.last().get() | count) >> 56 != 0 {
         return None;
     }
     let [low, high] = kind.get().to_le_bytes();
     *place.first_chunk_mut()? = [0, low, high];
     let mut length = 3;
-    for number in [index.get(), seqs.first().get(), seqs.last().get() - seqs.first().get() + 1] {
+    for number in [index.get(), seqs.first().get(), count] {
         let (word, bytes) = varint::spread(number);
         *place.get_mut(length..)?.first_chunk_mut()? = word.to_le_bytes();
         length += bytes;

@@ -210,6 +210,8 @@ impl Reading {
 
     fn changed(&mut self, log: LogNumber, at: u64, reason: Reason) -> Next {
         self.part = usize::MAX;
+        // What may stand behind is not read any more.
+        self.reader = None;
         Next::Changed(log, at, reason)
     }
 
