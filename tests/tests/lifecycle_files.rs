@@ -4,9 +4,15 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use metrics_util::CompositeKey;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use wal_io::probe::Way;
 use wal_io::sim::{Fault, SimStorage};
-use wal_manager::{Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, LogNumber, Options, Verdict, Wal};
+use wal_manager::{
+    Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, LogNumber, MemStorage, Options, SYNC_BYTES_MIN,
+    Verdict, Wal, metrics as names,
+};
+use wal_tests::faulty::{FaultyStorage, Kind, Which};
 use wal_tests::life::{self, payload, record, reopen, within};
 
 /// A directory on a file system that can do direct I/O, which the one for temporary files may not.
@@ -28,6 +34,37 @@ fn inodes(dir: &Path) -> Vec<(String, u64)> {
     let files = fs::read_dir(dir).unwrap().map(Result::unwrap);
     let logs = files.filter(|file| file.path().extension().is_some_and(|extension| extension == "wal"));
     logs.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().ino())).collect()
+}
+
+#[test]
+fn r7_a_log_that_nobody_syncs_but_its_own_thread_asks_for_the_next_one() {
+    within("a log that nobody syncs", || {
+        let storage = FaultyStorage::new(MemStorage::new());
+        let recorder = DebuggingRecorder::new();
+        let options = life::options(&storage).background(true).way(Way::Filled).idle_promise(None);
+        let options = options.sync_bytes(SYNC_BYTES_MIN).log_bytes(16 * SYNC_BYTES_MIN);
+        let wal = metrics::with_local_recorder(&recorder, || reopen(options).0);
+        let bytes = payload(1, usize::try_from(SYNC_BYTES_MIN).unwrap());
+        for _ in 0..3 {
+            let made = storage.gate(Which::On(Kind::Create, ".wal"), 1);
+            // So many bytes that the log syncs them by itself; nobody else does.
+            let large = wal.append_with(record(&bytes), Durability::Written).unwrap();
+            wal.wait_durable(large.index).unwrap();
+            wal.append_with(record(b"asks for the next log"), Durability::Buffered).unwrap();
+            made.reached();
+            made.open();
+            // Waits until it is made.
+            wal.housekeep().unwrap();
+            wal.rotate().unwrap();
+        }
+        let waits = |(key, _, _, value): (CompositeKey, _, _, _)| {
+            (key.key().name() == names::ROTATION_WAITS).then_some(value)
+        };
+        let waits: Vec<_> =
+            recorder.snapshotter().snapshot().into_vec().into_iter().filter_map(waits).collect();
+        assert_eq!(waits, [DebugValue::Counter(0)], "no rotation makes a file");
+        wal.close().unwrap();
+    });
 }
 
 #[test]

@@ -151,6 +151,8 @@ pub(crate) struct State {
     pub(crate) syncing: bool,
     /// Number of the round that is at the disk, or of the last one.
     pub(crate) round: u64,
+    /// How often everybody was sent away from the rounds.
+    pub(crate) dismissals: u64,
     pub(crate) gather: Gather,
     /// How many wait for something that happens seldom.
     pub(crate) blocked: u32,
@@ -219,6 +221,7 @@ impl State {
             in_flight: None,
             syncing: false,
             round: 0,
+            dismissals: 0,
             gather: Gather::default(),
             blocked: 0,
             next_wanted: false,

@@ -76,6 +76,8 @@ bugs! {
     AdaptiveWaitsForever "S10",
     /// A leader that comes back wakes nobody of the next group, which has none then.
     LeadershipLost "f66",
+    /// Writers that a sync beside the groups has let go still count as waiting for the next group.
+    LeftStillCount "S8",
     /// Who awaits a ticket is not woken.
     TicketWakeLost "S12",
     /// An idle log writes a promise again and again.
@@ -202,6 +204,12 @@ bugs! {
     ReplayForgetsFamilies "G8",
     /// A replay of several logs goes one log too far at the end of the first.
     ReplaySkipsALog "V11",
+    /// A record that comes as the one before did is taken for the next, whatever its index and its sequence numbers are.
+    ShortCutSkipsOrder "P2",
+    /// A record that is lent was flushed already.
+    LendsFlushed "V11",
+    /// A replay learns nothing of the families of records that come as the one before did.
+    ShortCutForgetsFamilies "G8",
     // Readers without the lock.
     /// A reader does not look twice before it reports damage or a log that is missing.
     NoSecondLook "RD1",
@@ -229,6 +237,10 @@ bugs! {
     TypeNotCovered "f27",
     /// The checksum does not cover the place in the file.
     OffsetNotCovered "f36",
+    /// Of the place in the file, what is beyond 16 MiB changes nothing in the checksum that a short chunk is compared with.
+    FarOffsetForgotten "F5",
+    /// A guess at an envelope does not compare how many sequence numbers the record has.
+    GuessForgetsCount "F7",
     /// The checksum does not cover the log's number.
     NumberNotCovered "f35",
     /// The checksum does not cover the log's identity.
@@ -236,6 +248,8 @@ bugs! {
     // The next log, made ahead, and files that are used again.
     /// The next log is made ahead before the active one has a durable group.
     PreparedAheadTooEarly "CK7",
+    /// A log that only the log's own thread syncs does not ask for the next one.
+    NextNotWantedBeside "R7",
     /// A deleted log becomes another one with its old header in it.
     ReusedNotWiped "RC6",
     /// A log that still waits for its seal becomes another one.

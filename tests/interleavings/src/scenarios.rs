@@ -40,7 +40,7 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 27] = [
+pub const ALL: [Scenario; 28] = [
     Scenario { name: "mixed_levels", share: 40, body: mixed_levels },
     Scenario { name: "one_append_each", share: 40, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
@@ -58,6 +58,7 @@ pub const ALL: [Scenario; 27] = [
     Scenario { name: "drop_without_close", share: 40, body: drop_without_close },
     Scenario { name: "handover", share: 30, body: handover },
     Scenario { name: "awaited_tickets", share: 40, body: awaited_tickets },
+    Scenario { name: "awaited_beside_bytes", share: 20, body: awaited_beside_bytes },
     Scenario { name: "timers", share: 50, body: timers },
     Scenario { name: "resume", share: 70, body: resume },
     Scenario { name: "duplicates", share: 20, body: duplicates },
@@ -616,6 +617,29 @@ fn awaited_tickets() {
         world.appender(4, &[Synced, Written]),
         world.spawn(|session| _ = session.rotate()),
         watcher,
+    ];
+    world.end(threads);
+}
+
+/// Tickets that are awaited and waited for while the log's own thread syncs large groups beside the next ones: whoever that lets go is gone, and the leader
+/// that comes back rings for those who are left. No timer looks after them.
+fn awaited_beside_bytes() {
+    let world = World::with(LOG_BYTES_DEFAULT, |options| options.sync_bytes(SYNC_BYTES_MIN));
+    let bytes = usize::try_from(SYNC_BYTES_MIN).expect("a group");
+    let threads = vec![
+        world.spawn(move |session| {
+            for turn in 0..3 {
+                session.append(draft_of(100 + turn, bytes), Written).expect("nothing fails");
+            }
+        }),
+        world.spawn(|session| {
+            let waiting = session.submit(draft(200), None).expect("nothing fails");
+            session.wait(waiting).expect("nothing fails");
+        }),
+        world.spawn(|session| {
+            let waiting = session.submit(draft(300), None).expect("nothing fails");
+            session.wait_for_future(waiting);
+        }),
     ];
     world.end(threads);
 }

@@ -52,6 +52,7 @@ interleavings! {
     t9_f67_drop_without_close_and_during_a_panic: "drop_without_close",
     t9_f61_handover_of_the_lock: "handover",
     t9_s12_s7_i6_awaited_tickets: "awaited_tickets",
+    t9_s8_s12_awaited_beside_bytes: "awaited_beside_bytes",
     t9_s4_f65_timers: "timers",
     t9_s14_resume_among_writers: "resume",
     t9_a11_the_same_keys_at_once: "duplicates",

@@ -44,6 +44,13 @@ impl Batch {
         (self.offset, self.length) = (end - tail as u64, tail);
     }
 
+    /// Empties it, to go on at the next block behind `before`.
+    pub(super) fn follow_in_own_blocks(&mut self, before: &Self) {
+        let end = (before.offset + before.length as u64).next_multiple_of(BLOCK_BYTES as u64);
+        let fits = end + CAPACITY as u64 <= self.file_bytes;
+        (self.offset, self.length) = (if fits { end } else { 0 }, 0);
+    }
+
     /// Adds a record.
     pub(super) fn push(&mut self, payload: &[u8]) {
         let start = self.first + self.length;

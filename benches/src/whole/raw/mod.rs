@@ -7,6 +7,7 @@ mod batch;
 mod file;
 mod group;
 mod names;
+mod pipeline;
 mod stream;
 
 use std::mem;
@@ -21,11 +22,12 @@ use batch::Batch;
 use file::{Access, RawFile};
 
 /// The raw sides.
-pub const SIDES: [Side; 8] = [
+pub const SIDES: [Side; 9] = [
     Side { name: "raw:append", work: append },
     Side { name: "raw:zeroed", work: zeroed },
     Side { name: "raw:direct", work: direct },
     Side { name: "raw:direct_dsync", work: direct_dsync },
+    Side { name: "raw:pipelined", work: pipelined },
     Side { name: "raw:stream", work: stream },
     Side { name: "raw:stream_synced", work: stream_synced },
     Side { name: "raw:read_crc", work: read_crc },
@@ -71,6 +73,17 @@ fn direct_dsync(workload: Workload) -> Option<Work> {
             |case| batches(case, RawFile::zeroed(Access::DirectSynced)),
         ],
     )
+}
+
+/// The same with two groups at the disk at once.
+fn pipelined(workload: Workload) -> Option<Work> {
+    matches!(workload, Workload::Group(_)).then(|| {
+        Work::new(|case| {
+            let group = pipeline::Pipelined::new(RawFile::zeroed(Access::DirectSynced));
+            let measured = load::together(case, |_, payload| group.append(payload));
+            group.file().counted(measured)
+        })
+    })
 }
 
 /// One way of writing for each way of calling: alone, in a group, in batches.

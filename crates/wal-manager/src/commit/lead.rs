@@ -9,7 +9,6 @@ use wal_io::{IoError, Sink};
 
 use crate::error::{Error, Result};
 use crate::gather;
-use crate::housekeeping::PREPARE_PART;
 use crate::state::{Group, InFlight, State, Undurable};
 use crate::sync::yield_now;
 use crate::watchdog::DiskWork;
@@ -112,11 +111,7 @@ impl Commit {
                 (state.written, state.written_digest) = (target, digest);
                 if sync || seeded_bug!(AckWithoutSync) {
                     state.advance(target, digest);
-                    if !state.next_wanted && (state.rotated || target.offset >= self.log_bytes / PREPARE_PART)
-                    {
-                        state.next_wanted = true;
-                        self.next_wanted.store(true, Ordering::Relaxed);
-                    }
+                    self.want_next(&mut state);
                 }
                 self.publish(&state);
             }
@@ -201,17 +196,21 @@ impl Commit {
             Ok(_) if state.failed.is_some() => {}
             Ok(_) => {
                 state.advance(target, digest);
+                if !seeded_bug!(NextNotWantedBeside) {
+                    self.want_next(&mut state);
+                }
                 self.publish(&state);
             }
             Err(cause) => self.fail(&mut state, cause),
         }
         self.tell_blocked(&state);
+        let occupied = self.dismiss(&mut state);
         let reached = state.reached();
         let index = state.durable.index;
         let undurable = state.undurable();
         drop(state);
-        for round in &self.rounds {
-            if round.waiting.load(Ordering::Relaxed) > 0 {
+        for (round, occupied) in self.rounds.iter().zip(occupied) {
+            if occupied {
                 round.word.wake_all();
             }
         }

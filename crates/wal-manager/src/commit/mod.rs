@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::duplicates::Window;
 use crate::error::{Error, Result};
 use crate::follow::Recent;
+use crate::housekeeping::PREPARE_PART;
 use crate::metrics::Metrics;
 use crate::record::Durability;
 use crate::state::State;
@@ -82,8 +83,16 @@ pub(crate) struct Commit {
 struct Round {
     /// Changes when the round has ended, or when one of them is to lead.
     word: Word,
-    /// How many have come to sleep on it. Changed under the mutex; a leader that gathers looks at it without.
+    /// How many sleep on it, or are about to. Changed under the mutex; a leader that gathers looks at it without.
     waiting: AtomicU32,
+}
+
+/// Somebody's place in a round.
+#[derive(Clone, Copy, Debug)]
+struct Enrolled {
+    round: u64,
+    /// [`State::dismissals`] when he took it.
+    dismissals: u64,
 }
 
 /// The mutex, held.
@@ -237,6 +246,42 @@ impl Commit {
         if number.is_multiple_of(2) { even } else { odd }
     }
 
+    /// Takes a place in the round that does what the caller waits for.
+    fn enrol(&self, state: &State, index: Index, level: Durability) -> Enrolled {
+        let round = state.round_for(index, level);
+        self.round(round).waiting.fetch_add(1, Ordering::Relaxed);
+        Enrolled { round, dismissals: state.dismissals }
+    }
+
+    /// Gives the place up of somebody who woke up, if it still counts: not if his round has ended, or everybody was sent away.
+    fn leave(&self, state: &State, place: Enrolled) {
+        let lasts = place.round > state.round || (place.round == state.round && state.in_flight.is_some());
+        if lasts && place.dismissals == state.dismissals {
+            self.round(place.round).waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody has a place in a round any more: all are woken by the caller, and whoever has not got what he waits for comes again. Says in which
+    /// rounds somebody was.
+    ///
+    /// INVARIANT: S8. A round that counts who is not there keeps the leader before it from ringing for those who await.
+    fn dismiss(&self, state: &mut State) -> [bool; 2] {
+        if seeded_bug!(LeftStillCount) {
+            return [true; 2];
+        }
+        state.dismissals = state.dismissals.wrapping_add(1);
+        self.rounds.each_ref().map(|round| round.waiting.swap(0, Ordering::Relaxed) > 0)
+    }
+
+    /// The next log is to be made, if this one has come far enough. The caller has moved the frontier.
+    fn want_next(&self, state: &mut State) {
+        let far = state.rotated || state.durable.offset >= self.log_bytes / PREPARE_PART;
+        if far && !state.next_wanted && state.durable.log == state.active.log {
+            state.next_wanted = true;
+            self.next_wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Nothing is acknowledged any more: after a failed write or sync nothing is known about the file (A5, A6).
     pub(crate) fn fail(&self, state: &mut State, cause: Error) {
         if !seeded_bug!(FailureNotSticky) {
@@ -247,6 +292,7 @@ impl Commit {
         {
             duplicates.clear();
         }
+        self.dismiss(state);
         let no_space = cause.no_space();
         if let Some(cause) = no_space {
             state.room.no_space(cause, None);

@@ -1,6 +1,5 @@
 //! Those who wait for a record to get as far as they want: with a thread, or awaiting.
 
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use wal_format::Index;
@@ -80,9 +79,12 @@ impl Commit {
         if level == Durability::Buffered || self.has_reached(index, level) {
             return Ok(());
         }
-        let mut begin = None;
+        let (mut begin, mut place) = (None, None);
         loop {
             let mut state = self.lock();
+            if let Some(place) = place.take() {
+                self.leave(&state, place);
+            }
             let reached = if level == Durability::Synced { state.durable } else { state.written };
             let mut led = None;
             if reached.index < index {
@@ -93,14 +95,15 @@ impl Commit {
                 }
                 if state.exclusive || state.in_flight.is_some() {
                     // INVARIANT: S8. Enrolled under the mutex: whoever ends that round, or fails, changes the word afterwards.
-                    let round = self.round(state.round_for(index, level));
-                    round.waiting.fetch_add(1, Ordering::Relaxed);
-                    let value = round.word.value();
+                    let enrolled = self.enrol(&state, index, level);
+                    let word = &self.round(enrolled.round).word;
+                    let value = word.value();
                     drop(state);
+                    place = Some(enrolled);
                     if level == Durability::Synced {
                         begin.get_or_insert_with(|| self.clock.monotonic());
                     }
-                    round.word.wait(value);
+                    word.wait(value);
                 } else {
                     led = Some(self.lead(state, Why::Asked));
                 }
