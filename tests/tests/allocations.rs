@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use wal_io::probe::Way;
 use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
 use wal_manager::{Appended, Durability, FamilyId, FsStorage, MemStorage, Wal, WriteBatch};
 use wal_tests::allocations::{self, Tracking};
@@ -126,6 +127,36 @@ fn s15_ten_thousand_appends_of_any_level_allocate_nothing() {
         wal.append_with(record(&payload).families(&list), level).unwrap()
     });
     assert_eq!(seen.count, 0, "groups of ten: {seen:?}");
+}
+
+/// On a real directory, in a log that was made ahead, where a group goes the way that files go.
+#[test]
+fn s15_r7_appends_to_a_log_that_was_made_ahead_allocate_nothing_whichever_way_it_is_written() {
+    let payload = [7; 300];
+    for way in [Way::Filled, Way::Direct] {
+        let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let options = Wal::options(outer.path()).way(way).log_bytes(8 << 20).background(false);
+        let wal = options.recover().unwrap().finish_without_replay().unwrap().0;
+        wal.append(record(&payload)).unwrap();
+        wal.housekeep().unwrap();
+        wal.rotate().unwrap().unwrap();
+        // A log allocates once for an envelope at the end of a block, which some of these meet.
+        for _ in 0..10_000 {
+            wal.append_with(record(&payload), Durability::Buffered).unwrap();
+        }
+        for level in [Durability::Buffered, Durability::Written, Durability::Synced] {
+            let mut number = 0;
+            let seen = steady(200, || {
+                number += 1;
+                if number % 20 == 0 {
+                    wal.sync().unwrap();
+                }
+                wal.append_with(record(&payload), level).unwrap()
+            });
+            assert_eq!(seen.count, 0, "{way}, {level:?}: {seen:?}");
+        }
+        assert_eq!(wal.logs().len(), 2, "all of it in the log that was made ahead");
+    }
 }
 
 /// What waits for a sync is bounded, and its buffers are used again.

@@ -6,7 +6,8 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use wal_manager::{Durability, MemStorage, Wal, metrics as names};
+use wal_io::probe::Way;
+use wal_manager::{Durability, FsStorage, MemStorage, Options, Wal, metrics as names};
 use wal_tests::faulty::{FaultyStorage, Kind};
 use wal_tests::life::{options, payload, record, reopen, within};
 
@@ -34,10 +35,13 @@ struct Cost {
 
 impl Watched {
     fn new() -> Self {
-        let storage = FaultyStorage::new(MemStorage::new());
+        Self::with(FaultyStorage::new(MemStorage::new()), |options| options)
+    }
+
+    fn with(storage: FaultyStorage, set: impl FnOnce(Options) -> Options) -> Self {
         let recorder = DebuggingRecorder::new();
         let snapshotter = recorder.snapshotter();
-        let wal = metrics::with_local_recorder(&recorder, || reopen(options(&storage)).0);
+        let wal = metrics::with_local_recorder(&recorder, || reopen(set(options(&storage))).0);
         snapshotter.snapshot();
         Self { storage, wal: Arc::new(wal), snapshotter }
     }
@@ -84,6 +88,34 @@ fn t5_s15_a_lone_append_is_a_group_of_its_own() {
     }
 }
 
+/// On a real directory, in a log that was made ahead. What is written past the cache is counted as it is asked for, before it becomes whole blocks.
+#[test]
+fn t5_s15_r7_a_log_that_was_made_ahead_costs_no_more_whichever_way_it_is_written() {
+    for way in [Way::Filled, Way::Direct] {
+        let outer = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let storage = FaultyStorage::new(FsStorage::open(outer.path()).unwrap());
+        let watched = Watched::with(storage, |options| options.way(way).log_bytes(8 << 20));
+        for log in 2..4 {
+            watched.wal.append(record(b"in the log before")).unwrap();
+            watched.wal.housekeep().unwrap();
+            watched.wal.rotate().unwrap().unwrap();
+            watched.wal.append(record(b"with the header")).unwrap();
+            watched.snapshotter.snapshot();
+            for length in [1, 128, 16 << 10] {
+                let cost = watched.cost(|| {
+                    for number in 0..50 {
+                        watched.wal.append(record(&payload(number, length))).unwrap();
+                    }
+                });
+                assert_eq!(cost.groups, 50, "{way}");
+                cost.assert(50, length);
+            }
+            assert_eq!(watched.wal.logs().last().unwrap().log.get(), log);
+        }
+    }
+}
+
+/// How large the groups are is for the scheduler to say: see `s10_a_group_holds_whoever_came_during_the_sync_before_and_a_lone_writer_waits_for_nobody`.
 #[test]
 fn t5_s15_writers_share_groups_of_one_write_and_one_sync() {
     const WRITERS: usize = 8;

@@ -12,7 +12,7 @@ use wal_tests::explore::{Bounds, Generation, explore, script};
 
 /// One without damage after its scripts.
 fn generation(states: usize, calls: usize, failing_calls: Option<usize>, damaged: usize) -> Generation {
-    Generation { states, calls, failing_calls, damaged, damaged_calls: 0 }
+    Generation { states, calls, failing_calls, damaged, damaged_calls: 0, begun: &[] }
 }
 
 #[test]
@@ -67,6 +67,27 @@ fn made_ahead(way: Way, calls: &'static [Call], share: f64) {
             generation(times(400.0), 0, None, 0),
         ],
     });
+}
+
+/// The same where each first life begins with a deleted log that waits to be used again, and writes a log that was filled: the few calls that follow
+/// wipe it, name it, write it and leave it.
+#[test]
+fn r6_r7_v19_f10_short_lives_in_which_a_deleted_log_is_used_again() {
+    const BEGUN: [Call; 4] = [Call::Append, Call::Housekeep, Call::Append, Call::FlushAll];
+    let scale = scale();
+    let longest = if scale < 0.5 { 2 } else { 3 };
+    for (way, calls) in [(Way::Filled, &Call::AHEAD), (Way::Direct, &Call::DIRECT)] {
+        explored(&Bounds {
+            calls,
+            ahead: Some(way),
+            threads: 2,
+            generations: vec![
+                Generation { begun: &BEGUN, ..generation(1, longest, Some(1), 0) },
+                generation((100.0 * scale) as usize, 1, None, 0),
+                generation((100.0 * scale) as usize, 0, None, 0),
+            ],
+        });
+    }
 }
 
 /// The same where somebody holds records that the engine has flushed: after any crash the hold is where it was left, and what it holds is there.

@@ -359,6 +359,30 @@ fn four_logs(options: Options) -> Wal {
     wal
 }
 
+/// Somebody follows from a record on that is not there yet, and the log that it would have been in is deleted and becomes another: it has not read
+/// that to its end, and lacks nothing. Life 827 of the random ones.
+#[test]
+fn w4_r6_regression_a_follower_whose_log_became_another_before_its_record_came_is_told_of_no_gap() {
+    let disk = SimStorage::new();
+    let wal =
+        options(&disk).way(Way::Filled).recycle(1).recover().unwrap().finish_without_replay().unwrap().0;
+    append(&wal, 1);
+    let wanted = FollowFrom::Index(Index::new(4));
+    let (mut live, mut other) = (wal.follow(wanted).unwrap(), options(&disk).follow(wanted).unwrap());
+    append(&wal, 2);
+    // Longer than what followers find in memory.
+    wal.append(record(&[3; 60_000])).unwrap();
+    wal.rotate().unwrap();
+    append(&wal, 4);
+    flush_all(&wal);
+    wal.housekeep().unwrap();
+    assert!(disk.trace().iter().any(|line| line.starts_with("rename 000001.wal")), "{:?}", disk.trace());
+    append(&wal, 5);
+    assert_eq!(drain(|| live.try_next()), [4, 5]);
+    // What nothing proves yet it does not see.
+    assert_eq!(drain(|| other.try_next()), [4]);
+}
+
 /// Two logs behind the one that a follower has read to its end are deleted before it looks again: the first record that is left is the one that it
 /// lacks, and so it lacks nothing. Life 13612 of the random ones. From outside nobody can tell, if the log was opened in between: a recovery may have
 /// given records up that the follower was handed.

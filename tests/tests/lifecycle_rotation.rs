@@ -1,17 +1,20 @@
 //! From one log to the next: when, what it returns, and what a failure or a crash at any step of it costs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::thread;
+use std::sync::{Arc, Barrier};
+use std::thread::{self, ThreadId};
 
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use wal_io::Storage as _;
+use wal_io::probe::Way;
 use wal_io::sim::SimStorage;
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, LogNumber, LogState, MemStorage, SeqNum, SeqRange, Verdict, Wal,
+    metrics as names,
 };
-use wal_tests::faulty::{EIO, ENOSPC, FaultyStorage, Kind, Which};
+use wal_tests::faulty::{EIO, ENOSPC, FaultyStorage, Kind, Op, Which};
 use wal_tests::life::{
     Acked, SMALL, assert_holds, errno, families, note, open, options, payload, read_back, record, reopen,
     within,
@@ -534,5 +537,184 @@ fn a10_a_rotation_that_fails_does_not_fail_an_append_that_is_durable() {
         }
         assert_eq!(rotate.join().unwrap(), 200);
         assert_eq!(wal.durable().index.get(), 201);
+    });
+}
+
+/// A log with a thread of its own that makes the next file ahead, and what it counts.
+fn with_a_housekeeper(storage: &FaultyStorage) -> (Arc<Wal>, Snapshotter) {
+    let recorder = DebuggingRecorder::new();
+    let options = options(storage).log_bytes(SMALL).way(Way::Filled).recycle(2).background(true);
+    let wal = metrics::with_local_recorder(&recorder, || reopen(options).0);
+    let snapshotter = recorder.snapshotter();
+    snapshotter.snapshot();
+    (Arc::new(wal), snapshotter)
+}
+
+/// The counters since the last look.
+fn counters(snapshotter: &Snapshotter) -> BTreeMap<String, u64> {
+    let counters =
+        snapshotter.snapshot().into_vec().into_iter().filter_map(|(key, _, _, value)| match value {
+            DebugValue::Counter(count) => Some((key.key().name().to_owned(), count)),
+            _ => None,
+        });
+    counters.collect()
+}
+
+/// Sees to it that the next log is made, by appends that ask for it. `others` syncs of CHECKPOINT were for something else.
+fn have_the_next_log_made(storage: &FaultyStorage, wal: &Wal, others: usize) {
+    let active = || wal.logs().last().unwrap().log.get();
+    loop {
+        let log = active();
+        // The second one finds that the log holds a durable group, and asks.
+        wal.append(record(b"one")).unwrap();
+        wal.append(record(b"two")).unwrap();
+        if active() == log {
+            return storage.wait_for(Kind::SyncData, "CHECKPOINT", others + 2 * log as usize);
+        }
+    }
+}
+
+/// Leaves the log that the open began, which grows, for one that was filled, and has the next one made.
+fn leave_the_first_log(storage: &FaultyStorage, wal: &Wal, others: usize) {
+    wal.append(record(&payload(0, 10_000))).unwrap();
+    have_the_next_log_made(storage, wal, others);
+    while wal.logs().len() == 1 {
+        wal.append(record(b"leaves it as soon as the other is ready")).unwrap();
+    }
+    have_the_next_log_made(storage, wal, others);
+}
+
+fn name_of(thread: ThreadId) -> String {
+    format!("{thread:?}")
+}
+
+/// In bursts, each of less than a log, so that a rotation finds the next log made: the writers rotate because the log is full, and another thread beside
+/// them because it wants to. All that a rotation needs but the groups is done by the log's own thread.
+#[test]
+fn r7_s15_rotations_under_load_ask_nothing_of_the_disk_but_the_writers_groups() {
+    const WRITERS: usize = 8;
+    const BURSTS: usize = 90;
+    within("writers, rotations, and the log's own thread", || {
+        let memory = MemStorage::new();
+        let storage = FaultyStorage::new(memory.clone());
+        let (wal, snapshotter) = with_a_housekeeper(&storage);
+        let mut others = storage.count(Kind::SyncData, "CHECKPOINT");
+        leave_the_first_log(&storage, &wal, others);
+        let (begin, rotated) = (storage.ops().len(), counters(&snapshotter)[names::ROTATIONS]);
+        assert_eq!(rotated, 1);
+        let this = name_of(thread::current().id());
+        let (mut appending, mut marking) = (BTreeSet::from([this]), BTreeSet::new());
+        let (mut on_request, mut deleted) = (0, 0);
+        for burst in 0..BURSTS {
+            let rotates = burst % 3 == 2 && wal.logs().last().unwrap().bytes < SMALL / 2;
+            let flushed = wal.last_seq().unwrap();
+            let barrier = Arc::new(Barrier::new(WRITERS + usize::from(rotates)));
+            let writers = (0..WRITERS).map(|writer| {
+                let (wal, barrier) = (Arc::clone(&wal), Arc::clone(&barrier));
+                thread::spawn(move || {
+                    barrier.wait();
+                    for number in 0..2 {
+                        let bytes = payload((burst * WRITERS + writer) as u64 * 2 + number, 1_700);
+                        let appended = wal.append(record(&bytes)).unwrap();
+                        assert!(wal.durable() >= appended.position);
+                    }
+                    name_of(thread::current().id())
+                })
+            });
+            let mut threads: Vec<_> = writers.collect();
+            if rotates {
+                let (wal, barrier) = (Arc::clone(&wal), Arc::clone(&barrier));
+                threads.push(thread::spawn(move || {
+                    barrier.wait();
+                    wal.rotate().unwrap().expect("the log holds records");
+                    name_of(thread::current().id())
+                }));
+                on_request += 1;
+            }
+            appending.extend(threads.into_iter().map(|thread| thread.join().unwrap()));
+            have_the_next_log_made(&storage, &wal, others);
+            if burst % 10 == 9 {
+                // The seals came before the next log, so what was rotated away from can be used again.
+                let (before, wal) = (storage.count(Kind::SyncData, "CHECKPOINT"), Arc::clone(&wal));
+                let (logs, mark) = thread::spawn(move || {
+                    let marked = wal.mark_flushed(FamilyId::DEFAULT, flushed).unwrap();
+                    (marked.deleted.len(), name_of(thread::current().id()))
+                })
+                .join()
+                .unwrap();
+                marking.insert(mark);
+                deleted += logs;
+                others += storage.count(Kind::SyncData, "CHECKPOINT") - before;
+            }
+        }
+        let counted = counters(&snapshotter);
+        let count = |name: &str| counted.get(name).copied().unwrap_or(0) as usize;
+        let rotations = count(names::ROTATIONS);
+        assert!(on_request >= 10 && rotations > on_request + 20, "{on_request} of {rotations} on request");
+        assert_eq!(count(names::ROTATION_WAITS), 0, "each found the next log made");
+        assert!(count(names::RECYCLED_LOGS) >= 10 && deleted > 20, "{deleted} logs deleted: {counted:?}");
+
+        let mut asked = BTreeMap::<String, Vec<Op>>::new();
+        for op in storage.ops().split_off(begin) {
+            asked.entry(name_of(op.thread)).or_default().push(op);
+        }
+        asked.retain(|thread, _| !marking.contains(thread));
+        let mut groups = 0;
+        for ops in appending.iter().filter_map(|thread| asked.remove(thread)) {
+            // One write and one sync of the same log, again and again.
+            for pair in ops.chunks(2) {
+                let [write, sync] = pair else { panic!("half a group: {pair:?}") };
+                assert_eq!((write.kind, sync.kind), (Kind::Write, Kind::SyncData), "{pair:?}");
+                assert!(write.name == sync.name && write.name.ends_with(".wal"), "{pair:?}");
+                groups += 1;
+            }
+        }
+        assert_eq!(groups, count(names::GROUPS), "a write and a sync a group, and nothing for a rotation");
+
+        // All that is left is one thread's: it made a log for each that was used up, and sealed that.
+        let [own]: [Vec<Op>; 1] =
+            asked.into_values().collect::<Vec<_>>().try_into().expect("one more thread");
+        let done = |kind: Kind, of: &dyn Fn(&str) -> bool| {
+            own.iter().filter(|op| op.kind == kind && of(&op.name)).count()
+        };
+        let (log, any) = (|name: &str| name.ends_with(".wal"), |_: &str| true);
+        assert_eq!(done(Kind::Create, &log) + done(Kind::Rename, &log), rotations);
+        assert_eq!(done(Kind::Rename, &any), count(names::RECYCLED_LOGS));
+        assert_eq!(done(Kind::SyncDir, &any), rotations, "each name is durable");
+        assert_eq!(done(Kind::SyncData, &|name| name == "CHECKPOINT"), 2 * rotations, "and known");
+        assert_eq!(done(Kind::SyncData, &log), rotations, "each seal");
+    });
+}
+
+#[test]
+fn r7_s15_a_rotation_syncs_what_nobody_has_synced_and_nothing_else() {
+    within("a rotation with records that nobody waits for", || {
+        let storage = FaultyStorage::new(MemStorage::new());
+        let (wal, snapshotter) = with_a_housekeeper(&storage);
+        let opened = storage.count(Kind::SyncData, "CHECKPOINT");
+        leave_the_first_log(&storage, &wal, opened);
+        for round in 0..9 {
+            have_the_next_log_made(&storage, &wal, opened);
+            let log = wal.logs().last().unwrap().log;
+            let level = [Durability::Synced, Durability::Written, Durability::Buffered][round % 3];
+            wal.append_with(record(b"the last one"), level).unwrap();
+            let before = storage.ops().len();
+            wal.rotate().unwrap().unwrap();
+            let mine = storage.ops().split_off(before);
+            let mine: Vec<(Kind, String)> = mine
+                .into_iter()
+                .filter(|op| op.thread == thread::current().id())
+                .map(|op| (op.kind, op.name))
+                .collect();
+            let drained: &[Kind] = match level {
+                Durability::Synced => &[],
+                Durability::Written => &[Kind::SyncData],
+                _ => &[Kind::Write, Kind::SyncData],
+            };
+            let drained: Vec<_> =
+                drained.iter().map(|kind| (*kind, format!("{:06}.wal", log.get()))).collect();
+            assert_eq!(mine, drained, "{level:?}");
+        }
+        assert_eq!(counters(&snapshotter).get(names::ROTATION_WAITS).copied().unwrap_or(0), 0);
     });
 }

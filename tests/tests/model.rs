@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestError, TestRunner};
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest};
+use wal_io::probe::Way;
 use wal_io::sim::{Fault, SimOptions, SimStorage};
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, LogState, Options, Record, RecoveryMode, SeqNum, Verdict, Wal,
@@ -38,6 +39,10 @@ enum Step {
     Refused(Refused),
     Sync,
     Rotate,
+    /// The next log is made ahead.
+    Housekeep,
+    /// Appends, a rotation to a log that was made ahead, marks for everything, and the next log, of one that was deleted if all goes well.
+    Turn,
     /// A mark for a family, so many 255ths of the way from the recorded one to the newest.
     Mark {
         family: u32,
@@ -88,11 +93,16 @@ struct Attempt(u64, Cut);
 #[derive(Clone, Debug)]
 struct Plan {
     disk: SimOptions,
+    files: Files,
     /// Close was called in this process.
     closed: bool,
     /// Something may have been appended.
     appended: bool,
 }
+
+/// How the files of logs are written, and how many deleted ones are kept to be used again.
+#[derive(Clone, Copy, Debug)]
+struct Files(Way, usize);
 
 struct Machine;
 
@@ -145,11 +155,14 @@ impl ReferenceStateMachine for Machine {
 
     fn init_state() -> BoxedStrategy<Plan> {
         let yes = || proptest::bool::weighted(0.25);
-        (yes(), yes(), yes(), proptest::option::of(0..1000_u64))
-            .prop_map(|(tear, lose_names, split_renames, failed_sync_seed)| {
+        let files = prop_oneof![
+            2 => Just(Files(Way::Append, 0)), 1 => Just(Files(Way::Filled, 1)), 1 => Just(Files(Way::Direct, 2)),
+        ];
+        (yes(), yes(), yes(), proptest::option::of(0..1000_u64), files)
+            .prop_map(|(tear, lose_names, split_renames, failed_sync_seed, files)| {
                 let disk =
                     SimOptions { tear, lose_names, split_renames, failed_sync_seed, ..SimOptions::default() };
-                Plan { disk, closed: false, appended: false }
+                Plan { disk, files, closed: false, appended: false }
             })
             .boxed()
     }
@@ -173,6 +186,8 @@ impl ReferenceStateMachine for Machine {
             1 => refused.prop_map(Step::Refused),
             work => Just(Step::Sync),
             work => Just(Step::Rotate),
+            if plan.files.0.fills() { 2 * work } else { 1 } => Just(Step::Housekeep),
+            if plan.files.0.fills() { work } else { 1 } => Just(Step::Turn),
             work => (0..FAMILIES, prop_oneof![Just(255), 0..=255_u64]).prop_map(|(family, part)| Step::Mark { family, part }),
             4 => Just(Step::Look),
             2 => Just(Step::Close),
@@ -190,7 +205,9 @@ impl ReferenceStateMachine for Machine {
         match step {
             Step::Close => plan.closed = true,
             Step::Reopen | Step::ProcessCrash(_) | Step::PowerCut(..) => plan.closed = false,
-            Step::Append { .. } | Step::Batch { .. } | Step::Group(_) => plan.appended |= !plan.closed,
+            Step::Append { .. } | Step::Batch { .. } | Step::Group(_) | Step::Turn => {
+                plan.appended |= !plan.closed
+            }
             _ => {}
         }
         plan
@@ -211,6 +228,7 @@ fn met(what: impl Into<String>) {
 /// A log, and what is known about it.
 struct Life {
     disk: SimStorage,
+    files: Files,
     wal: Wal,
     model: Model,
     /// Differs for each record that was ever appended.
@@ -227,17 +245,18 @@ struct Life {
     faulty: bool,
 }
 
-fn options(disk: &SimStorage) -> Options {
-    life::options(disk).log_bytes(life::SMALL)
+fn options(disk: &SimStorage, Files(way, recycle): Files) -> Options {
+    life::options(disk).log_bytes(life::SMALL).way(way).recycle(recycle)
 }
 
 impl Life {
-    fn new(disk: SimOptions) -> Self {
+    fn new(disk: SimOptions, files: Files) -> Self {
         let disk = SimStorage::with_options(disk);
-        let (wal, ..) = life::reopen(options(&disk));
+        let (wal, ..) = life::reopen(options(&disk, files));
         let model = Model::default();
         Self {
             disk,
+            files,
             wal,
             model,
             number: 0,
@@ -455,7 +474,7 @@ impl Life {
             return;
         }
         let before = (self.disk.mutations(), self.disk.file_names());
-        match options(&self.disk).inspect() {
+        match options(&self.disk, self.files).inspect() {
             Ok(inspection) => {
                 assert_ne!(
                     inspection.report().verdict,
@@ -491,7 +510,7 @@ impl Life {
             return;
         }
         let before = self.disk.mutations();
-        assert!(matches!(options(&self.disk).recover(), Err(Error::Locked { .. })), "X1");
+        assert!(matches!(options(&self.disk, self.files).recover(), Err(Error::Locked { .. })), "X1");
         assert_eq!(before, self.disk.mutations(), "X1: who is kept out changes nothing");
     }
 
@@ -564,7 +583,7 @@ impl Life {
             // Every other time: a strict open reads everything, a default one nothing until its records are handed out.
             let strict = self.clean && self.model.last().is_multiple_of(2);
             let mode = if strict { RecoveryMode::Strict } else { RecoveryMode::Default };
-            let failure = match options(&self.disk).mode(mode).recover() {
+            let failure = match options(&self.disk, self.files).mode(mode).recover() {
                 Ok(recovery) => match recovery.records().collect::<Result<Vec<_>, _>>() {
                     Ok(records) => {
                         let next_index = recovery.report().next_index.get();
@@ -678,6 +697,21 @@ impl Life {
                 }
                 Err(error) => self.failed("rotate", &error),
             },
+            Step::Housekeep => {
+                let renames = || self.disk.trace().iter().filter(|line| line.starts_with("rename 0")).count();
+                let before = renames();
+                match self.wal.housekeep() {
+                    Ok(()) if renames() > before => met("logs used again"),
+                    Ok(()) => met("logs made ahead"),
+                    Err(error) => self.failed("housekeep", &error),
+                }
+            }
+            Step::Turn => {
+                let append = || Step::Group(vec![20]);
+                let marks = (0..FAMILIES).map(|family| Step::Mark { family, part: 255 });
+                let steps = [append(), Step::Housekeep, Step::Rotate, append()].into_iter().chain(marks);
+                return steps.chain([Step::Housekeep]).fold(self, Self::step);
+            }
             Step::Mark { family, part } => self.mark(family, part),
             Step::Look => {
                 self.look(End::Process);
@@ -716,7 +750,7 @@ impl StateMachineTest for Machine {
     type Reference = Self;
 
     fn init_test(plan: &Plan) -> Life {
-        Life::new(plan.disk)
+        Life::new(plan.disk, plan.files)
     }
 
     fn apply(life: Life, _: &Plan, step: Step) -> Life {
@@ -738,7 +772,7 @@ impl StateMachineTest for Machine {
 }
 
 /// What every 2000 cases meet, each at least so often.
-const EXPECTED: [(&str, u64); 22] = [
+const EXPECTED: [(&str, u64); 24] = [
     ("recoveries", 5000),
     ("recoveries that crashed, 1 in a row", 300),
     ("recoveries that crashed, 2 in a row", 100),
@@ -750,6 +784,8 @@ const EXPECTED: [(&str, u64); 22] = [
     ("recoveries that handed out records", 3000),
     ("recoveries in strict mode", 200),
     ("rotations", 500),
+    ("logs made ahead", 500),
+    ("logs used again", 100),
     ("logs deleted", 40),
     ("marks inside a record", 20),
     ("marks that were not taken", 20),
@@ -784,7 +820,7 @@ fn t3_v19_s5_s9_s11_s14_x3_a_log_does_what_the_model_says() {
     std::panic::set_hook(hook);
     if let Err(TestError::Fail(reason, (plan, steps, _))) = &result {
         let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
-        eprintln!("{reason}\non {:?}:\n  {}", plan.disk, steps.join("\n  "));
+        eprintln!("{reason}\non {:?}, {:?}:\n  {}", plan.disk, plan.files, steps.join("\n  "));
     }
     assert!(result.is_ok(), "see above");
     let met = MET.lock().unwrap();

@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use wal_io::probe::Way;
 use wal_manager::io::Operation;
 use wal_manager::{Error, ErrorKind, FamilyId, FsStorage, LOG_BYTES_MIN, Record, Storage, Wal};
 use wal_tests::life::KIND;
@@ -29,6 +31,9 @@ const WALCTL: &str = env!("CARGO_BIN_EXE_walctl-under-test");
 
 /// Directory in which the child of a test works.
 const DIRECTORY: &str = "REAL_SYSCALLS_DIRECTORY";
+
+/// The way of the files that it writes, and how many records.
+const APPENDS: &str = "REAL_SYSCALLS_APPENDS";
 
 fn strace() -> Command {
     let found = Command::new("strace").arg("-V").output();
@@ -415,15 +420,23 @@ fn f57_space_that_cannot_be_reserved_is_written_as_zeros_or_a_typed_error() {
     }
 }
 
-/// What a run asks of the kernel for the logs, by call: how often, and how many bytes.
-fn asked_of_logs(lines: &[Vec<u8>], options: &[&str]) -> BTreeMap<String, (usize, usize)> {
+/// What a program asks of the kernel for the logs, by call: how often, and how many bytes.
+type Asked = BTreeMap<String, (usize, usize)>;
+
+/// Runs a program under strace. Calls that make their own bytes durable are counted for themselves.
+fn asked_of_logs(
+    program: impl AsRef<OsStr>,
+    args: &[&OsStr],
+    environment: &[(&str, &OsStr)],
+    input: &[u8],
+) -> Asked {
     let scratch = scratch();
-    let (dir, trace) = (scratch.path().join("wal"), scratch.path().join("trace"));
+    let trace = scratch.path().join("trace");
     let mut command = strace();
-    command.arg(&trace).args(["-y", "-e", "trace=desc"]);
-    let outcome = run(command.arg(WALCTL).arg("append").arg(&dir).args(options), &input(lines));
+    command.arg(&trace).args(["-y", "-e", "trace=desc"]).arg(program).args(args);
+    let outcome = run(command.envs(environment.iter().copied()), input);
     assert_eq!(outcome.code(), Some(0), "{outcome:?}");
-    let mut asked: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+    let mut asked = Asked::new();
     for line in fs::read_to_string(&trace).unwrap().lines() {
         // A call that another thread interrupted: its first half names the file, and nothing waits in the second.
         let Some((name, rest)) = line.split_once(' ').and_then(|(_, call)| call.trim_start().split_once('('))
@@ -432,29 +445,85 @@ fn asked_of_logs(lines: &[Vec<u8>], options: &[&str]) -> BTreeMap<String, (usize
         };
         if rest.split_once(".wal>").is_some_and(|(before, _)| !before.contains(',')) {
             let bytes = if name.contains("write") { rest.rsplit("= ").next().unwrap() } else { "0" };
-            let seen = asked.entry(name.to_owned()).or_default();
+            let synced = if rest.contains("RWF_DSYNC") { ", synced" } else { "" };
+            let seen = asked.entry(format!("{name}{synced}")).or_default();
             (seen.0, seen.1) = (seen.0 + 1, seen.1 + bytes.trim().parse::<usize>().unwrap_or(0));
         }
     }
     asked
 }
 
+/// What `many` asks for and `few` does not.
+fn more(few: &Asked, many: &Asked) -> Asked {
+    let names = |asked: &Asked| asked.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(many), names(few), "the same calls");
+    let more = many.iter().map(|(name, (calls, bytes))| {
+        let before = few[name];
+        (name.clone(), (calls - before.0, bytes - before.1))
+    });
+    more.filter(|(_, (calls, _))| *calls > 0).collect()
+}
+
+fn calls_of(asked: &Asked) -> Vec<(&str, usize)> {
+    asked.iter().map(|(name, (calls, _))| (name.as_str(), *calls)).collect()
+}
+
 /// The storage trait counts calls of its own; these are the kernel's.
 #[test]
 #[ignore = "needs strace: .ci/run runs it"]
 fn t5_s15_a_synced_append_is_one_write_and_one_sync_for_the_kernel_and_nothing_else() {
-    let (few, many) = (asked_of_logs(&lines(20, 100), &[]), asked_of_logs(&lines(120, 100), &[]));
-    let names: Vec<&String> = many.keys().collect();
-    assert_eq!(names, few.keys().collect::<Vec<_>>(), "the same calls");
-    let more: BTreeMap<&str, (usize, usize)> = many
-        .iter()
-        .map(|(name, (calls, bytes))| (name.as_str(), (calls - few[name].0, bytes - few[name].1)))
-        .filter(|(_, (calls, _))| *calls > 0)
-        .collect();
-    let calls: Vec<(&str, usize)> = more.iter().map(|(name, (calls, _))| (*name, *calls)).collect();
-    assert_eq!(calls, [("fdatasync", 100), ("pwrite64", 100)], "a hundred records more");
+    let append = |count| {
+        let scratch = scratch();
+        let dir = scratch.path().join("wal");
+        asked_of_logs(WALCTL, &["append".as_ref(), dir.as_ref()], &[], &input(&lines(count, 100)))
+    };
+    let more = more(&append(20), &append(120));
+    assert_eq!(calls_of(&more), [("fdatasync", 100), ("pwrite64", 100)], "a hundred records more");
     let bytes = more["pwrite64"].1;
     assert!((100 * 100..=100 * 160).contains(&bytes), "{bytes} bytes for a hundred records of 100");
+}
+
+/// What a child under strace does; as a test of its own it does nothing.
+#[test]
+fn child_appends_to_a_log_that_was_made_ahead() {
+    let (Ok(dir), Ok(appends)) = (std::env::var(DIRECTORY), std::env::var(APPENDS)) else { return };
+    let (way, appends) = appends.split_once(' ').unwrap();
+    let way = Way::ALL.into_iter().find(|one| one.name() == way).unwrap();
+    let options = Wal::options(dir).way(way).log_bytes(1 << 20).background(false);
+    let wal = options.recover().unwrap().finish_without_replay().unwrap().0;
+    wal.append(Record::new(KIND, b"in the first log")).unwrap();
+    wal.housekeep().unwrap();
+    wal.rotate().unwrap().unwrap();
+    for _ in 0..appends.parse::<usize>().unwrap() {
+        wal.append(Record::new(KIND, &[7; 100])).unwrap();
+    }
+}
+
+/// The same where files are written before they are used: as they are, and past the cache, where one call writes and makes durable.
+#[test]
+#[ignore = "needs strace: .ci/run runs it"]
+fn t5_s15_i8_a_synced_append_to_a_log_that_was_made_ahead_costs_the_kernel_no_more() {
+    let append = |way: &str, count: usize| {
+        // On a file system that can do direct I/O, which the one for temporary files may not.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        // In the main thread, as below: calls that another thread interrupts are not told as a whole.
+        let child = ["child_appends_to_a_log_that_was_made_ahead", "--exact", "--test-threads", "1"];
+        let child = child.map(OsStr::new);
+        let appends = format!("{way} {count}");
+        let environment = [(DIRECTORY, dir.path().as_ref()), (APPENDS, appends.as_ref())];
+        asked_of_logs(std::env::current_exe().unwrap(), &child, &environment, b"")
+    };
+    let filled = more(&append("filled", 20), &append("filled", 120));
+    assert_eq!(calls_of(&filled), [("fdatasync", 100), ("pwrite64", 100)]);
+    let bytes = filled["pwrite64"].1;
+    assert!((100 * 100..=100 * 160).contains(&bytes), "{bytes} bytes for a hundred records of 100");
+    let direct = more(&append("direct", 20), &append("direct", 120));
+    assert_eq!(calls_of(&direct), [("pwritev2, synced", 100)], "one call, and no fdatasync");
+    let blocks = direct["pwritev2, synced"].1 / 4096;
+    assert!(
+        (100..=110).contains(&blocks),
+        "{blocks} blocks: one a record, and one more where a record crosses"
+    );
 }
 
 #[test]

@@ -273,7 +273,7 @@ bugs! {
     RestoreOnePast "V17",
     // Direct I/O.
     /// A direct sink keeps its first tail block for ever.
-    DirectTailForgotten "S1",
+    DirectTailForgotten "I8",
     /// Behind the end of a direct write stands what the buffer held before.
     DirectPaddingLeft "i7",
     /// A synchronous direct write counts for those before it.

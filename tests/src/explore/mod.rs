@@ -59,6 +59,8 @@ pub struct Generation {
     pub damaged: usize,
     /// Longest script after which, all being well, they are damaged too.
     pub damaged_calls: usize,
+    /// What each life begins with, before its script: calls that go well, at which nothing is cut off.
+    pub begun: &'static [Call],
 }
 
 /// What was done.
@@ -219,7 +221,8 @@ impl Search<'_> {
         if at >= generation.states {
             return Ok(());
         }
-        for calls in scripts(self.bounds.calls, generation.calls) {
+        for script in scripts(self.bounds.calls, generation.calls) {
+            let calls = [generation.begun, &script].concat();
             let plan = Plan {
                 calls: &calls,
                 record: true,
@@ -230,13 +233,13 @@ impl Search<'_> {
             };
             let life = self.lead(node, plan)?;
             self.cut(node, plan, &life.moments, found)?;
-            if let (true, Some(end)) = (calls.len() <= generation.damaged_calls, life.moments.last()) {
+            if let (true, Some(end)) = (script.len() <= generation.damaged_calls, life.moments.last()) {
                 let history = line(&node.history, words(plan, None));
                 self.damage(&end.disk, &end.model, &history)?;
                 let rotten = damage::rotten_slot(&end.disk, &end.model);
                 rotten.map_err(|(what, broken)| (broken, line(&history, what)))?;
             }
-            if generation.failing_calls.is_none_or(|longest| calls.len() > longest) {
+            if generation.failing_calls.is_none_or(|longest| script.len() > longest) {
                 continue;
             }
             for (operation, garbage) in (0..life.operations).flat_map(|at| [(at, false), (at, true)]) {

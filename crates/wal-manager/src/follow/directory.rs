@@ -97,6 +97,14 @@ impl DirectoryFollower {
                 Err(changed @ Error::ChangedWhileReading { .. }) => {
                     return Err(self.damage()?.unwrap_or(changed));
                 }
+                // A log that was unlinked is read to its end, and one that became another is not: what comes next may stand behind it.
+                Err(Error::Gap { .. }) => {
+                    let (log, _) = self.cursor.place();
+                    if !self.persist(|this| this.pass_over(log))? {
+                        return Ok(None);
+                    }
+                    continue;
+                }
                 Err(error) => return Err(error),
             }
             if !self.persist(Self::look)? {

@@ -86,13 +86,20 @@ impl Follower {
 
     fn try_next_uncounted(&mut self) -> Result<Option<RecoveredRecord>> {
         loop {
-            if let Some(record) = self.cursor.read()? {
-                self.place.has_read(record.index);
-                return Ok(Some(record));
-            }
-            if !self.persist(Self::go_on)? {
-                self.stands();
-                return Ok(None);
+            match self.cursor.read() {
+                Ok(Some(record)) => {
+                    self.place.has_read(record.index);
+                    return Ok(Some(record));
+                }
+                Ok(None) => {
+                    if !self.persist(Self::go_on)? {
+                        self.stands();
+                        return Ok(None);
+                    }
+                }
+                // A log that was unlinked is read to its end, and one that became another is not: what comes next may stand behind it.
+                Err(Error::Gap { .. }) => _ = self.persist(Self::pass_over)?,
+                Err(error) => return Err(error),
             }
         }
     }

@@ -45,7 +45,7 @@ fn t6_the_trace_tells_blocks_and_the_tail_that_is_written_again() {
 
 /// What was synced in the tail block survives while it is written again, whatever becomes of the rest: the stated assumption.
 #[test]
-fn s1_a_torn_tail_block_keeps_what_was_synced() {
+fn i8_a_torn_tail_block_keeps_what_was_synced() {
     let cruel = SimOptions { tear: true, stale: true, failed_sync_seed: Some(3), ..SimOptions::default() };
     for options in [SimOptions::default(), SimOptions::ext4_writeback(), cruel] {
         let (disk, sink) = direct(options);
@@ -63,7 +63,7 @@ fn s1_a_torn_tail_block_keeps_what_was_synced() {
 
 /// Where sectors may be spoiled, a tail that is written again may take synced bytes with it; groups that begin at a block's start do not.
 #[test]
-fn s1_only_padding_to_the_block_helps_where_sectors_are_spoiled() {
+fn i8_only_padding_to_the_block_helps_where_sectors_are_spoiled() {
     let options = SimOptions { spoil_sectors: true, ..SimOptions::default() };
     for padded in [false, true] {
         let (disk, sink) = direct(options);
