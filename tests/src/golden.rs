@@ -17,6 +17,7 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("000001.wal", small().bytes),
         ("000002.wal", blocks().bytes),
         ("000003.wal", empty().bytes),
+        ("000004.wal", padded().bytes),
         ("CHECKPOINT", checkpoint_file()),
     ]
 }
@@ -78,6 +79,17 @@ pub fn blocks() -> LogBuilder {
 /// Log 3: nothing but a header and a seal.
 pub fn empty() -> LogBuilder {
     let mut log = LogBuilder::new(3);
+    log.seal();
+    log
+}
+
+/// Log 4: each group is padded to 4096 bytes, and one is so where three bytes are left.
+pub fn padded() -> LogBuilder {
+    let mut log = LogBuilder::new(4);
+    log.record(b"hello").filler(4096).fill_to(32768 - 2 * 4096 + 3).filler(4096);
+    log.group(|log| {
+        log.record(b"behind").filler(4096);
+    });
     log.seal();
     log
 }

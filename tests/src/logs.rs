@@ -135,6 +135,17 @@ impl LogBuilder {
         self
     }
 
+    /// Fills up to the next multiple of `unit`, as a writer that pads groups does.
+    pub fn filler(&mut self, unit: u64) -> &mut Self {
+        let before = self.encoder.offset();
+        self.encoder.filler(&mut self.bytes, unit);
+        if self.encoder.offset() > before {
+            let offset = if before % 32768 > 32768 - 8 { before.next_multiple_of(32768) } else { before };
+            self.items.push(Item::Ignorable { offset, kind: chunk::FILLER });
+        }
+        self
+    }
+
     /// Appends a record such that exactly `room` bytes of a block are left behind it.
     pub fn fill_to(&mut self, room: usize) -> &mut Self {
         let target = 32768 - room;

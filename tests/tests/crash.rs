@@ -62,6 +62,8 @@ const HOLDS: [&str; 2] = ["a", "b"];
 struct Life {
     rng: Rng,
     disk: SimStorage,
+    /// Groups are padded, and the disk spoils sectors that are torn.
+    pads: bool,
     history: History,
     /// The worst since the last recovery.
     end: End,
@@ -87,7 +89,7 @@ impl Life {
     fn options(&self) -> Options {
         let options = Wal::options_on(Arc::new(self.disk.clone())).wal_id(WalId::from_bytes([7; 16]));
         let (way, recycle) = self.files;
-        options.idle_promise(None).log_bytes(64 << 10).way(way).recycle(recycle)
+        options.idle_promise(None).log_bytes(64 << 10).way(way).recycle(recycle).pad_groups(self.pads)
     }
 
     fn say(&mut self, what: impl Into<String>) {
@@ -538,11 +540,13 @@ impl Life {
 
 fn live(seed: u64) -> Total {
     // Each life on another kind of disk.
+    let pads = seed % 5 == 2;
     let options = SimOptions {
         tear: seed.is_multiple_of(3),
         lose_names: seed.is_multiple_of(4),
         stale: seed.is_multiple_of(7),
         split_renames: seed.is_multiple_of(5),
+        spoil_sectors: pads,
         failed_sync_seed: (!seed.is_multiple_of(2)).then_some(seed),
         ..SimOptions::default()
     };
@@ -550,6 +554,7 @@ fn live(seed: u64) -> Total {
     let mut life = Life {
         rng: Rng::new(seed),
         disk,
+        pads,
         history: History::default(),
         end: End::PowerCut,
         total: Total::default(),

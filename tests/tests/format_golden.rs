@@ -46,8 +46,12 @@ fn f13_the_specification_shows_the_golden_bytes() {
 
 #[test]
 fn t2_both_decoders_read_the_golden_logs() {
-    let logs =
-        [(1, golden::small(), true, 0), (2, golden::blocks(), false, 100), (3, golden::empty(), true, 0)];
+    let logs = [
+        (1, golden::small(), true, 0),
+        (2, golden::blocks(), false, 100),
+        (3, golden::empty(), true, 0),
+        (4, golden::padded(), true, 0),
+    ];
     for (number, built, sealed, zeros) in logs {
         let file = fs::read(golden::path(&format!("{number:06}.wal"))).unwrap();
         let naive = naive::decode_log(*WAL_ID.as_bytes(), number, &file);

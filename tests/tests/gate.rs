@@ -75,6 +75,7 @@ const LAYERS: &[Layer] = &[
             "lifecycle_files",
         ],
     ),
+    layer("padding", &["padded"]),
     Layer { package: "wal-manager", filter: "keepers", ..layer("keepers", &["wal_manager"]) },
     layer("copies", &["copies", "archives", "repairs"]),
     layer("fuzz smoke", &["fuzz_smoke"]),
@@ -242,6 +243,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::RestoreOnePast,
         ],
     ),
+    ("padding", &[Bug::HeaderNotPadded, Bug::FillerTooShort]),
     ("fuzz smoke", &[Bug::LengthNotCovered]),
     (
         "interleavings",

@@ -25,6 +25,9 @@ pub const CHUNK_PAYLOAD_BYTES_MAX: usize = BLOCK_BYTES - HEADER_BYTES;
 /// Bit of the type that means: a reader that does not know this type may skip the chunk.
 pub const IGNORABLE: u8 = 0x80;
 
+/// Type of a filler: a chunk of zeros that stands for nothing and ends where the next write shall begin. Any reader may skip it, and need not know it.
+pub const FILLER: u8 = IGNORABLE | 1;
+
 const _: () = assert!(BLOCK_BYTES <= u16::MAX as usize, "a chunk's length fits into its field");
 
 /// What a chunk holds. Zero is never valid.

@@ -138,6 +138,32 @@ impl LogEncoder {
         self.whole(bytes, ChunkType::Seal, &seal.encode());
     }
 
+    /// Fills up to the next multiple of `unit`, a power of two from 8 on; nothing where one is already. Where no chunk fits before that multiple, the
+    /// filler reaches the one behind it: what was encoded always ends with a chunk, and never with zeros.
+    pub fn filler(&mut self, bytes: &mut Vec<u8>, unit: u64) {
+        let unit = unit.max(CHUNK_BYTES_MIN as u64);
+        if self.offset.is_multiple_of(unit) {
+            return;
+        }
+        let end = (self.offset + CHUNK_BYTES_MIN as u64).next_multiple_of(unit);
+        while self.offset < end {
+            self.pad(bytes, CHUNK_BYTES_MIN);
+            let room = chunk::room_in_block(self.offset);
+            let length = usize::try_from(end - self.offset).map_or(room, |length| length.min(room));
+            let start = bytes.len();
+            bytes.resize(start + length - usize::from(seeded_bug!(FillerTooShort)), 0);
+            self.finish(bytes, start, chunk::FILLER);
+            if seeded_bug!(FillerTooShort) {
+                return;
+            }
+        }
+    }
+
+    /// What [`LogEncoder::filler`] is not longer than.
+    pub const fn filler_length_max(unit: u64) -> u64 {
+        unit + CHUNK_BYTES_MIN as u64 - 1
+    }
+
     /// Appends one chunk of any type in one piece; for tests of what a newer version may write.
     #[doc(hidden)]
     pub fn raw_chunk(&mut self, bytes: &mut Vec<u8>, type_byte: u8, payload: &[u8]) {

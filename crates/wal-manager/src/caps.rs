@@ -28,6 +28,7 @@ use tracing::{info, warn};
 use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::HEADER_BYTES;
 use wal_format::control::{Promise, Seal};
+use wal_format::encode::LogEncoder;
 use wal_format::{FileHeader, LogNumber};
 use wal_io::{IoError, Sink};
 
@@ -54,8 +55,15 @@ pub const DISK_RETRY: Duration = Duration::from_millis(100);
 pub(crate) const ROOM_BYTES: u64 =
     (2 * (HEADER_BYTES + Promise::BYTES) + 2 * (HEADER_BYTES + Seal::BYTES) + 2 * HEADER_BYTES) as u64;
 
+/// The same where groups are padded to `unit` (0: they are not): what fills up behind the record, and a promise alone with what fills up behind that.
+pub(crate) const fn room_bytes(unit: u64) -> u64 {
+    if unit == 0 { ROOM_BYTES } else { ROOM_BYTES + 2 * LogEncoder::filler_length_max(unit) }
+}
+
 /// Room under the cap on bytes beside the records: what this log and the next one keep, and that one's header. So a rotation always fits.
-const ROTATION_BYTES: u64 = 2 * ROOM_BYTES + (HEADER_BYTES + FileHeader::BYTES) as u64;
+const fn rotation_bytes(unit: u64) -> u64 {
+    2 * room_bytes(unit) + (HEADER_BYTES + FileHeader::BYTES) as u64
+}
 
 /// What may be full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +88,8 @@ pub(crate) struct Limits {
     pub(crate) logs: u64,
     /// How long who is refused waits first.
     pub(crate) wait: Duration,
+    /// Groups are padded.
+    pub(crate) pads: bool,
 }
 
 /// What there is room for; a part of [`State`].
@@ -123,6 +133,11 @@ impl Room {
         Self { limits, end: 0, old_bytes: 0, old_logs: 0, changes: 0, wake_at: None, disk: None, kept: None }
     }
 
+    /// Whether groups are padded.
+    pub(crate) fn pads(&self) -> bool {
+        self.limits.pads
+    }
+
     /// Whether the disk was found full, and no space since.
     pub(crate) fn disk_is_full(&self) -> bool {
         self.disk.is_some()
@@ -143,8 +158,9 @@ impl State {
     /// Computes [`Room::end`] anew.
     pub(crate) fn measure(&mut self) {
         let Limits { log_bytes, bytes, .. } = self.room.limits;
-        let in_log = log_bytes.min(self.active.reserved).saturating_sub(ROOM_BYTES);
-        let in_all = bytes.saturating_sub(self.room.old_bytes).saturating_sub(ROTATION_BYTES);
+        let in_log = log_bytes.min(self.active.reserved).saturating_sub(room_bytes(self.unit()));
+        let rotation = rotation_bytes(self.unit());
+        let in_all = bytes.saturating_sub(self.room.old_bytes).saturating_sub(rotation);
         self.room.end = if self.better_is_ready { 0 } else { in_log.min(in_all) };
     }
 
@@ -156,12 +172,12 @@ impl State {
         let room = &self.room;
         let offset = self.active.encoder.offset();
         let used = room.old_bytes.saturating_add(offset);
-        let needed = length.saturating_add(ROTATION_BYTES);
+        let needed = length.saturating_add(rotation_bytes(self.unit()));
         // INVARIANT: G7. Bytes before logs before the disk.
         if used.saturating_add(needed) > room.limits.bytes {
             return Err(refusal(Cap::Bytes, room.limits.bytes, used, needed));
         }
-        let end = offset.saturating_add(length).saturating_add(ROOM_BYTES);
+        let end = offset.saturating_add(length).saturating_add(room_bytes(self.unit()));
         let begun = self.active.records > 0;
         let too_long = begun && end > room.limits.log_bytes;
         if too_long || begun && self.better_is_ready && room.may_rotate() {

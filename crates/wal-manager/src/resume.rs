@@ -13,13 +13,13 @@ use wal_format::header::Predecessor;
 use wal_format::record::{self, Head};
 use wal_format::{FamilyId, FileHeader, LogNumber, LogSeed, SeqNum, SeqRange};
 
-use crate::caps::{self, ROOM_BYTES};
+use crate::caps;
 use crate::clock::micros;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::record::Position;
 use crate::rotate::Next;
-use crate::state::{ActiveLog, Group, State};
+use crate::state::{ActiveLog, Group, State, UNIT_BYTES, unit_for};
 use crate::wal::Inner;
 use crate::watchdog::DiskWork;
 
@@ -75,15 +75,19 @@ impl Inner {
         let mut state = self.commit.lock();
         let full = state.failed.as_ref().is_some_and(|cause| cause.no_space().is_some());
         state.fill_promise();
-        let image = Image::of(self, &state, log)?;
+        let mut image = Image::of(self, &state, log)?;
+        let unit = state.unit();
         drop(state);
         // Where the disk was full, there is to be space for all of it, and for what comes next, before the number is used. So a try that fails leaves
         // nothing behind, and the log does not fail again with the next record.
-        let end = (image.bytes.len() as u64).saturating_add(ROOM_BYTES);
+        let end = (image.bytes.len() as u64).saturating_add(caps::room_bytes(unit));
         let reserve = if full { caps::reserve_to_resume(end, self.log_bytes) } else { 0 };
         let sink = self.make_blank(&name, 0, reserve, &mut next.half_made)?;
         // Until the end of this, nobody needs the file; after a failure nobody ever does.
         next.abandoned.push(name);
+        if unit > 0 {
+            image.encoder.filler(&mut image.bytes, unit_for(&*sink));
+        }
         // ORDER: CK3, CK7. Both slots know the number before a byte is written under it.
         self.update_checkpoint(|content| content.highest = content.highest.max(log))?;
 
@@ -203,6 +207,10 @@ impl Image {
         let mut encoder = LogEncoder::new(LogSeed::new(inner.wal_id, log));
         let mut bytes = Vec::new();
         encoder.header(&mut bytes, &header);
+        if state.unit() > 0 {
+            // Written last, behind a sync of the records.
+            encoder.filler(&mut bytes, UNIT_BYTES);
+        }
         let header_bytes = bytes.len();
         let mut records = Taken::default();
         let mut expected = first_index;

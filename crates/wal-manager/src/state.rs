@@ -15,7 +15,7 @@ use wal_format::chunk::Digest;
 use wal_format::control::{Promise, Seal};
 use wal_format::encode::{LogEncoder, PromiseSlot};
 use wal_format::record::Head;
-use wal_format::{FamilyId, Index, LogNumber, SeqNum, SeqRange};
+use wal_format::{BLOCK_BYTES, FamilyId, Index, LogNumber, SeqNum, SeqRange};
 use wal_io::Sink;
 
 use crate::buffer::Buffer;
@@ -32,6 +32,13 @@ const SPARE_BYTES_MAX: usize = 32 << 20;
 
 /// A group up to this length is copied to others when it has to be kept: to copy so little costs less than a buffer.
 const SMALL_GROUP_BYTES: usize = GROUP_BYTES / 8;
+
+/// What groups are padded to, in bytes, or to the sink's blocks if those are longer: 4096, the largest sector of today's disks, eight of the smallest,
+/// and a page of the cache, which is written as a whole.
+pub(crate) const UNIT_BYTES: u64 = 4096;
+
+const _: () =
+    assert!((BLOCK_BYTES as u64).is_multiple_of(UNIT_BYTES), "a filler ends in the block that it begins in");
 
 /// The log being written.
 #[derive(Debug)]
@@ -302,6 +309,20 @@ impl State {
         Group { bytes, start }
     }
 
+    /// What each group is padded to; 0: nothing.
+    pub(crate) fn unit(&self) -> u64 {
+        if self.room.pads() { UNIT_BYTES.max(self.block as u64) } else { 0 }
+    }
+
+    /// Fills the forming group up, so that the next one begins in a sector of its own.
+    pub(crate) fn pad_group(&mut self) {
+        let unit = self.unit();
+        if unit > 0 && !self.forming.is_empty() {
+            self.active.encoder.filler(self.forming.vec(), unit);
+            self.accepted.offset = self.active.encoder.offset();
+        }
+    }
+
     /// How long the forming group may become before it is written though nobody waits for it.
     pub(crate) fn group_bytes(&self) -> usize {
         if self.block > 1 { DIRECT_GROUP_BYTES } else { GROUP_BYTES }
@@ -458,6 +479,11 @@ impl State {
         self.accepted = Position { log: self.active.log, offset, index: head.index };
         offset
     }
+}
+
+/// What groups are padded to in a file, if they are.
+pub(crate) fn unit_for(sink: &dyn Sink) -> u64 {
+    UNIT_BYTES.max(sink.block_bytes())
 }
 
 fn block_of(sink: &dyn Sink) -> usize {

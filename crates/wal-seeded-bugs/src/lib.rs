@@ -304,6 +304,11 @@ bugs! {
     DuplicateDoesNotWait "A11",
     /// A failure frees the keys of records that a resume writes again.
     FailureFreesKeys "A11, RS1",
+    // Padded groups.
+    /// The log that an open begins is not filled up behind its header.
+    HeaderNotPadded "f06",
+    /// What fills a group up is a byte too short.
+    FillerTooShort "f06",
     // Diagnosis of damage.
     /// A flipped bit is named one off.
     FlipNamedOneOff "V18",

@@ -59,6 +59,9 @@ impl Commit {
             self.tell_blocked(&state);
             return Duration::ZERO;
         }
+        // INVARIANT: S5. Before anybody is told how far it goes: the next write must not touch what this one makes durable. Without a sync too, since
+        // another one may cover it.
+        state.pad_group();
         let (target, digest) = (state.accepted, state.active.encoder.digest());
         let records = state.forming_records;
         state.fill_promise();

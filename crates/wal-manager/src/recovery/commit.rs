@@ -21,6 +21,7 @@ use crate::recovery::decide::Plan;
 use crate::recovery::stream::{Next, Part, Reading, Salvage, Stream};
 use crate::recovery::{RecoveryMode, survey};
 use crate::report::{LogReport, LogVerdict, RecoveryReport};
+use crate::state::unit_for;
 
 /// Bytes of the tail that are gathered before a write.
 const COPY_BYTES: usize = 1 << 20;
@@ -119,6 +120,10 @@ pub(crate) fn commit(
     }
     if seeded_bug!(RemovesBeforeCommit) {
         remove(&**storage, &plan, report);
+    }
+    if options.pad_groups && !seeded_bug!(HeaderNotPadded) {
+        // The first group must not touch what this sync covers.
+        copy.encoder.filler(&mut copy.buffer, unit_for(&*copy.sink));
     }
     copy.write()?;
     // ORDER: RC3. The new log is durable, bytes and name, before CHECKPOINT knows of its epoch: a crash before leaves a leftover that
