@@ -101,6 +101,11 @@ impl History {
         self.acknowledged += 1;
     }
 
+    /// A sync past the cache has failed: even the living see nothing of what was only written.
+    pub fn sync_failed_past_the_cache(&mut self) {
+        self.written = self.durable;
+    }
+
     /// The log has acknowledged everything up to `index` as written.
     pub fn written(&mut self, index: u64) {
         self.written = self.written.max(index);

@@ -512,6 +512,9 @@ impl Life {
                 self.say(format!("-> {error}"));
                 // Once poisoned, nothing is acknowledged any more.
                 if error.kind() == ErrorKind::Poisoned {
+                    if self.files.0 == Way::Direct {
+                        self.history.sync_failed_past_the_cache();
+                    }
                     let after = wal.append(Record::new(RecordKind::new(1).unwrap(), b"late"));
                     assert!(after.is_err(), "E: acknowledged after a failure");
                     if !self.resume(&wal) {

@@ -282,6 +282,10 @@ impl Life {
                     self.poisoned || self.ended || self.faulty || self.dead(),
                     "nothing failed, and yet {what}: {error}"
                 );
+                if self.files.0 == Way::Direct {
+                    // Past the cache: after a sync that failed even the living see nothing of what was only written.
+                    self.model.written = self.model.acknowledged;
+                }
                 if life::is_no_space(error) {
                     self.full = true;
                 } else {
