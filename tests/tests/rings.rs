@@ -100,6 +100,7 @@ fn i8_r6_the_probe_measures_rings_too() {
     let dir = directory();
     let (_wal, _, report) = reopen(Wal::options(dir.path()));
     let probe = report.probe.unwrap();
+    println!("{probe}");
     assert!(probe.contains(", ring ") && probe.starts_with(report.way.unwrap().name()), "{probe}");
 }
 
