@@ -75,7 +75,7 @@ bench:
 
 # The ratios of docs/benchmarks.md: `just report --only group-8 --size 128`.
 report *ARGS:
-    cargo run --release -p wal-benches --bin whole -- {{ARGS}}
+    cargo run --release -p wal-benches --features io-uring --bin whole -- {{ARGS}}
 
 # What the metrics cost: the same appends with no recorder, one that does nothing, and one that counts.
 series:

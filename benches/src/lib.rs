@@ -3,7 +3,8 @@
 //! [`mod@format`], [`append`] and [`replay`] hold the parts, which the Criterion benches (`benches/*.rs`) measure; `whole` holds the
 //! workloads of `docs/benchmarks.md`, for the program of that name and for `benches/peers`. A workload checks its own claim (records counted, syncs counted, the
 //! frontier reached) outside of what is timed, and panics if it does not hold: a wrong number is worse than none.
-#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "io-uring"), forbid(unsafe_code))]
+#![cfg_attr(feature = "io-uring", deny(unsafe_code))]
 #![allow(
     clippy::expect_used,
     clippy::panic,

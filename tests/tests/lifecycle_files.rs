@@ -6,14 +6,15 @@ use std::path::Path;
 
 use metrics_util::CompositeKey;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use wal_io::probe::Way;
+use wal_io::fs::FsStorage;
+use wal_io::probe::{self, Way};
 use wal_io::sim::{Fault, SimStorage};
 use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, LogNumber, MemStorage, Options, SYNC_BYTES_MIN,
     Verdict, Wal, metrics as names,
 };
 use wal_tests::faulty::{FaultyStorage, Kind, Which};
-use wal_tests::life::{self, payload, record, reopen, within};
+use wal_tests::life::{self, errno, payload, record, reopen, within};
 
 /// A directory on a file system that can do direct I/O, which the one for temporary files may not.
 fn directory() -> tempfile::TempDir {
@@ -123,6 +124,34 @@ fn r6_the_way_is_measured_when_a_directory_is_opened_and_stands_in_the_report() 
 }
 
 #[test]
+fn i8_rings_that_are_not_there_are_refused_before_anything_is_changed() {
+    let failing = |errno: &str| {
+        let disk = SimStorage::new();
+        disk.fail(Fault::parse(&format!("fail create of PROBE.ring with {errno}")).unwrap());
+        disk
+    };
+    let disk = failing("EOPNOTSUPP");
+    let error = life::options(&disk).way(Way::Ring).recover().unwrap_err();
+    assert!(matches!(error, Error::InvalidOption { option: "way", .. }), "{error}");
+    assert_eq!(disk.file_names(), ["LOCK"]);
+    // Another error is what it is.
+    let error = life::options(&failing("EIO")).way(Way::Ring).recover().unwrap_err();
+    assert_eq!((error.kind(), errno(&error)), (ErrorKind::Io, Some(5)));
+    let disk = SimStorage::new();
+    reopen(life::options(&disk).way(Way::Ring));
+    assert!(disk.file_names().iter().all(|name| !name.starts_with("PROBE")), "{:?}", disk.file_names());
+    // On a real directory it is as the kernel says, and as the build has it.
+    let dir = directory();
+    let can = probe::can(&FsStorage::open(dir.path()).unwrap(), Way::Ring);
+    match Wal::options(dir.path()).way(Way::Ring).recover() {
+        Ok(recovery) => assert!(can.is_ok() && recovery.report().way == Some(Way::Ring)),
+        Err(error) => {
+            assert!(can.is_err() && matches!(error, Error::InvalidOption { option: "way", .. }), "{error}");
+        }
+    }
+}
+
+#[test]
 fn r6_a_deleted_log_becomes_another_and_never_one_with_a_second_name() {
     for linked in [false, true] {
         let dir = directory();
@@ -202,7 +231,7 @@ fn r4_f48_f50_a_disk_that_is_full_is_met_when_the_next_log_is_filled_and_before_
     wal.append(record(b"one")).unwrap();
     disk.fail(Fault::parse("fail fill #1 with ENOSPC").unwrap());
     let error = wal.housekeep().unwrap_err();
-    assert_eq!(life::errno(&error), Some(28), "{error}");
+    assert_eq!(errno(&error), Some(28), "{error}");
     // The log goes on, and the file is made when there is space.
     wal.append(record(b"two")).unwrap();
     wal.housekeep().unwrap();

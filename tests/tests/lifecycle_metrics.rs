@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use wal_io::probe::Way;
 use wal_manager::metrics::MetricKind;
 use wal_manager::{
-    Durability, Error, FamilyId, FollowFrom, Follower, Index, MemStorage, SeqNum, Wal, metrics as names,
+    Durability, Error, FamilyId, FollowFrom, Follower, Index, MemStorage, SeqNum, SimStorage, Wal,
+    metrics as names,
 };
 use wal_tests::exporter::Exporter;
 use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
@@ -363,4 +365,19 @@ fn o1_holds_followers_and_copies_are_seen() {
     exporter.assert(&[(names::COPY_SECONDS, 1.0), (names::COPY_FAILURES, 0.0)]);
     wal.copy_on(&target).unwrap_err();
     exporter.assert(&[(names::COPY_SECONDS, 1.0), (names::COPY_FAILURES, 1.0)]);
+}
+
+#[test]
+fn o1_i8_the_gauge_says_how_new_logs_are_written() {
+    for (way, value) in [(Way::Append, 0.0), (Way::Filled, 1.0), (Way::Direct, 2.0), (Way::Ring, 3.0)] {
+        let exporter = Exporter::default();
+        let _wal = exporter.open(options(&SimStorage::new()).way(way));
+        assert_eq!(exporter.value(names::FILE_WAY), value, "{way}");
+        assert!(
+            names::ALL.iter().any(|metric| {
+                metric.name == names::FILE_WAY && metric.help.contains(&format!("{value} {way}"))
+            }),
+            "the metric's help explains it"
+        );
+    }
 }

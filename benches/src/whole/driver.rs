@@ -171,7 +171,7 @@ fn child(planned: &Planned, arguments: &Arguments) {
         return;
     }
     let measured = system::watch(&data::base(), || (planned.work.measure)(&case));
-    if planned.side.name == "wal" || Side::is_limit(planned.side.name) {
+    if Side::is_ours(planned.side.name) || Side::is_limit(planned.side.name) {
         let least = case.workload.syncs_least(measured.appended);
         assert!(
             measured.syncs >= least,
@@ -186,7 +186,12 @@ fn child(planned: &Planned, arguments: &Arguments) {
 /// Prepares what is needed, then repeats everything in an order of its own each time.
 fn measure(plan: &[Planned], arguments: &Arguments, table: &mut Table) -> Outcome<()> {
     let machine = Machine::here(&data::base());
-    println!("{machine}\n");
+    let mut words = std::env::args();
+    let program = words.next().unwrap_or_default();
+    let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+    let command: String = words.map(|word| format!(" {word}")).collect();
+    let command = format!("command {program}{command}; seed {}", arguments.seed);
+    println!("{machine}\n{command}\n");
     let repeats = if arguments.quick { 1 } else { arguments.repeats };
     let seconds = if arguments.quick { 0.05 } else { arguments.seconds };
     let mut csv = format!("workload,size,side,repetition,position,{}\n", Measured::COLUMNS);
@@ -236,7 +241,7 @@ fn measure(plan: &[Planned], arguments: &Arguments, table: &mut Table) -> Outcom
     }
     let load = Machine::here(&data::base()).load;
     if let Some(path) = &arguments.csv {
-        fs::write(path, format!("# {machine}; load at the end {load}\n{csv}"))?;
+        fs::write(path, format!("# {machine}; load at the end {load}\n# {command}\n{csv}"))?;
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use wal_manager::io::probe::Way;
-use wal_manager::{Durability, FamilyId, Options, Record, RecordKind, SeqNum, Storage, Wal};
+use wal_manager::io::probe::{self, Way};
+use wal_manager::{Durability, FamilyId, FsStorage, Options, Record, RecordKind, SeqNum, Storage, Wal};
 
 use super::case::{Case, DELETED_LOGS, IN_FLIGHT, SMALL_LOG_BYTES, Workload};
 use super::measured::Measured;
@@ -22,8 +22,9 @@ use crate::replay::Directory;
 use crate::stopwatch::time;
 
 /// The log's sides.
-pub const SIDES: [Side; 3] = [
+pub const SIDES: [Side; 4] = [
     Side { name: "wal", work },
+    Side { name: Side::RING, work: ring },
     Side { name: "wal:still", work: still },
     Side { name: "wal:alone", work: alone },
 ];
@@ -106,6 +107,13 @@ fn work(workload: Workload) -> Option<Work> {
     })
 }
 
+/// Durable appends through rings, where there are any.
+fn ring(workload: Workload) -> Option<Work> {
+    let is_measured = matches!(workload, Workload::Lone | Workload::Group(_));
+    let can = || FsStorage::open(data::base()).is_ok_and(|storage| probe::can(&storage, Way::Ring).is_ok());
+    (is_measured && can()).then(|| Work::new(|case| synced_by(case, &Ours::through(case, Way::Ring))))
+}
+
 /// The same appends in a log that is never closed.
 fn still(workload: Workload) -> Option<Work> {
     matches!(workload, Workload::Rotate(_)).then(|| Work::new(synced))
@@ -132,10 +140,19 @@ pub(super) struct Ours {
 
 impl Ours {
     pub(super) fn new(case: &Case) -> Self {
+        Self::with(case, |options| options)
+    }
+
+    /// One whose files are written in another way than [`options`] chooses.
+    fn through(case: &Case, way: Way) -> Self {
+        Self::with(case, |options| options.way(way))
+    }
+
+    fn with(case: &Case, change: impl FnOnce(Options) -> Options) -> Self {
         let directory = data::directory();
         let storage = CountingStorage::new(directory.path());
         let counts = storage.counts();
-        let recovery = options(case, Arc::new(storage)).recover();
+        let recovery = change(options(case, Arc::new(storage))).recover();
         let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
         if is_synced(case.workload) {
             // The log that an open begins grows; the next one was filled.
@@ -191,6 +208,10 @@ fn synced(case: &Case) -> Measured {
         Workload::Rotate(threads) => Case { workload: Workload::Group(threads), ..case.clone() },
         _ => case.clone(),
     });
+    synced_by(case, &ours)
+}
+
+fn synced_by(case: &Case, ours: &Ours) -> Measured {
     let append = |payload: &[u8]| {
         ours.append(payload, Durability::Synced);
     };

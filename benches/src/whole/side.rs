@@ -6,8 +6,8 @@ use super::measured::Measured;
 /// A log, or the raw operations.
 #[derive(Clone, Copy, Debug)]
 pub struct Side {
-    /// `wal` for the log; a name that begins with `raw:` for a limit, with `wal:` for the log without what is measured; anything else is
-    /// another crate.
+    /// `wal` and `wal:ring` for the log; a name that begins with `raw:` for a limit, with `wal:` for the log without what is measured; anything else
+    /// is another crate.
     pub name: &'static str,
     /// How it runs a workload, if it can.
     pub work: fn(Workload) -> Option<Work>,
@@ -44,8 +44,16 @@ impl Work {
 }
 
 impl Side {
+    /// The log through an io_uring.
+    pub const RING: &str = "wal:ring";
+
+    /// Whether it is the log as it is: with what is measured.
+    pub fn is_ours(name: &str) -> bool {
+        name == "wal" || name == Self::RING
+    }
+
     /// Whether the log is measured against it: the raw operations, and the log without what is measured.
     pub fn is_limit(name: &str) -> bool {
-        name.starts_with("raw:") || name.starts_with("wal:")
+        name.starts_with("raw:") || name.starts_with("wal:") && name != Self::RING
     }
 }

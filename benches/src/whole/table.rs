@@ -121,18 +121,22 @@ impl Table {
         )?;
         writeln!(f, "| --- | ---: | --- |{}", " ---: |".repeat(12))?;
         for ((workload, size), sides) in &self.cases {
+            let are_counted = sides.values().flatten().any(|one| one.flushes > 0);
             let mut sides: Vec<_> = sides.iter().collect();
             sides.sort_by(|a, b| of(b.1, Measured::rate).total_cmp(&of(a.1, Measured::rate)));
             for (name, all) in sides {
                 let rates: Vec<f64> = all.iter().map(Measured::rate).collect();
                 let (lowest, highest) = (least(&rates), most(&rates));
+                let counts = Side::is_ours(name) || Side::is_limit(name);
+                let doubt =
+                    if are_counted && !counts && too_few_flushes(*workload, all) { DOUBT } else { "" };
                 let number = |part: fn(&Measured) -> f64, decimals: usize| match of(all, part) {
                     number if number.is_finite() && number > 0.0 => format!("{number:.decimals$}"),
                     _ => String::new(),
                 };
                 writeln!(
                     f,
-                    "| {workload} | {size} | {name} | {} | {} to {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                    "| {workload} | {size} | {name}{doubt} | {} | {} to {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                     human(of(all, Measured::rate)),
                     human(lowest),
                     human(highest),
@@ -155,9 +159,18 @@ impl Table {
 
 const MIB: f64 = (1 << 20) as f64;
 
+/// Behind the name of another crate that acknowledged more than the device's flushes can have made durable.
+const DOUBT: &str = " (too few flushes)";
+
+/// Whether in most repetitions the device was flushed less often than the workload's acknowledgements need.
+fn too_few_flushes(workload: Workload, all: &[Measured]) -> bool {
+    let few = all.iter().filter(|one| one.flushes < workload.syncs_least(one.appended)).count();
+    few * 2 > all.len()
+}
+
 /// Whether it is another crate.
 fn is_peer(name: &str) -> bool {
-    name != "wal" && name != "rocksdb" && !Side::is_limit(name)
+    !Side::is_ours(name) && name != "rocksdb" && !Side::is_limit(name)
 }
 
 /// The fastest of those that `counts`.
@@ -222,7 +235,23 @@ mod tests {
             text.contains("| lone | 128 | peer | 4000 | 8000 | **2.00** | 2.00 to 2.00 | 4.00 |"),
             "{text}"
         );
+        // Millions of records, and one flush.
+        assert!(text.contains("| lone | 128 | peer (too few flushes) |"), "{text}");
+        assert!(
+            text.contains("| lone | 128 | wal |") && text.contains("| lone | 128 | raw:fast |"),
+            "{text}"
+        );
         assert!(table.read("lone,128,wal,0,0,1").is_err());
         assert!(table.read("alone,128,wal,0,0,1").is_err());
+    }
+
+    #[test]
+    fn a_crate_whose_flushes_suffice_is_not_doubted_nor_one_whose_device_tells_nothing() {
+        for (flushes, doubted) in [(800, false), (799, true), (0, false)] {
+            let mut table = Table::default();
+            let csv = format!("lone,128,peer,0,0,800,1,80,90,99,100,800,0,0,0,0,0,{flushes},1,0\n");
+            table.read(&csv).unwrap();
+            assert_eq!(table.to_string().contains(DOUBT), doubted, "{table}");
+        }
     }
 }

@@ -107,12 +107,8 @@ fn main() {
         ("sink filled", sink(&storage, "filled", Access::Cached, true)),
         ("raw direct", Some(raw_direct(&directory, "raw.direct"))),
         ("sink direct", sink(&storage, "direct", Access::Direct, true)),
+        ("sink ring", sink(&storage, "ring", Access::Ring, true)),
     ];
-    #[cfg(feature = "io-uring")]
-    if let Ok(rings) = FsStorage::open(&directory).unwrap().through_rings() {
-        ways.push(("ring filled", sink(&rings, "ring.filled", Access::Cached, true)));
-        ways.push(("ring direct", sink(&rings, "ring.direct", Access::Direct, true)));
-    }
     for size in [128, 1024, 16 * 1024] {
         let bytes = vec![0xA5; size];
         let mut times: Vec<Vec<Duration>> = ways.iter().map(|_| Vec::new()).collect();
@@ -143,7 +139,7 @@ fn main() {
     let start = Instant::now();
     for _ in 0..5 {
         let took = Instant::now();
-        let report = wal_io::probe::run(&storage, None, &|| start.elapsed());
+        let report = wal_io::probe::run(&storage, &|| start.elapsed());
         println!("probe: {report}, {} rounds in {:?}", report.rounds, took.elapsed());
     }
     drop(ways);

@@ -52,9 +52,6 @@ pub struct FsStorage {
     path: PathBuf,
     directory: File,
     owner: Arc<Owner>,
-    /// Each sink has a ring.
-    #[cfg(all(target_os = "linux", feature = "io-uring"))]
-    rings: bool,
 }
 
 impl FsStorage {
@@ -88,11 +85,7 @@ impl FsStorage {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry(|| sys::open(&path, flags, Mode::empty())) {
             Ok(directory) => {
-                let (directory, owner) = (File::from(directory), Arc::new(Owner::here()));
-                #[cfg(all(target_os = "linux", feature = "io-uring"))]
-                return Ok(Self { path, directory, owner, rings: false });
-                #[cfg(not(all(target_os = "linux", feature = "io-uring")))]
-                Ok(Self { path, directory, owner })
+                Ok(Self { path, directory: File::from(directory), owner: Arc::new(Owner::here()) })
             }
             Err(errno) => Err(IoError::new(Operation::OpenDirectory, path, errno.into())),
         }
@@ -140,20 +133,6 @@ impl FsStorage {
         let fail = |source| IoError::new(Operation::Unlink, &self.path, source);
         self.owner.check().map_err(fail)?;
         retry(|| sys::rmdir(&self.path)).map_err(|errno| fail(errno.into()))
-    }
-
-    /// Sinks write and sync through an io_uring, each through one of its own. Measure whether it is worth it: where a sync has to wait for the
-    /// device's cache to be flushed, the kernel hands it to another thread, which costs more than the call would.
-    ///
-    /// # Errors
-    /// `Unsupported` if the kernel has no such thing, or not for this process: containers often forbid it.
-    #[cfg(all(target_os = "linux", feature = "io-uring"))]
-    pub fn through_rings(self) -> Result<Self, IoError> {
-        // One to see whether there are any.
-        match ring::Ring::new() {
-            Ok(_) => Ok(Self { rings: true, ..self }),
-            Err(source) => Err(IoError::new(Operation::OpenDirectory, self.path, source)),
-        }
     }
 
     /// The path of a file, and an error about it.
@@ -226,26 +205,29 @@ impl FsStorage {
         &self,
         operation: Operation,
         name: &str,
-        file: File,
+        flags: OFlags,
         access: Access,
     ) -> Result<Arc<dyn Sink>, IoError> {
-        #[cfg_attr(
-            not(all(target_os = "linux", feature = "io-uring")),
-            expect(unused_mut, reason = "no rings")
-        )]
-        let mut file = self.file(name, file);
-        #[cfg(all(target_os = "linux", feature = "io-uring"))]
-        if self.rings {
-            file.calls = Calls::Ring(Box::new(ring::Ring::new().map_err(file.fail(operation))?));
-            file.set_flags(OFlags::empty()).map_err(|errno| file.fail(operation)(errno.into()))?;
-        }
-        match access {
-            Access::Cached => Ok(Arc::new(file)),
+        let fail = self.fail(operation, name);
+        // Before there is a file: without rings there will be none.
+        let calls = Calls::for_access(access).map_err(fail)?;
+        let file = self.open_file(operation, name, flags | mode(access))?;
+        let file = FsFile { calls, ..self.file(name, file) };
+        let sink: Result<Arc<dyn Sink>, IoError> = match access {
+            Access::Cached => return Ok(Arc::new(file)),
             #[cfg(target_os = "linux")]
-            Access::Direct => Ok(Arc::new(direct::DirectFile::new(operation, file)?)),
+            Access::Direct | Access::Ring => {
+                direct::DirectFile::new(operation, file).map(|file| Arc::new(file) as _)
+            }
             #[cfg(not(target_os = "linux"))]
-            Access::Direct => Err(file.fail(operation)(io::ErrorKind::Unsupported.into())),
-        }
+            Access::Direct | Access::Ring => Err(file.fail(operation)(io::ErrorKind::Unsupported.into())),
+        };
+        sink.inspect_err(|_| {
+            if flags.contains(OFlags::CREATE) {
+                // The caller may try another access under this name. If it cannot be removed, that one will say so.
+                let _ = self.unlink(name);
+            }
+        })
     }
 
     /// Whether the name leads to another file by now, or to none. The number of links alone does not say it everywhere.
@@ -266,7 +248,7 @@ impl FsStorage {
 fn mode(access: Access) -> OFlags {
     match access {
         Access::Cached => OFlags::WRONLY,
-        Access::Direct => OFlags::RDWR,
+        Access::Direct | Access::Ring => OFlags::RDWR,
     }
 }
 
@@ -315,17 +297,11 @@ impl Storage for FsStorage {
 
     fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
         self.owner.check().map_err(self.fail(Operation::Create, name))?;
-        let flags = mode(access) | OFlags::CREATE | OFlags::EXCL;
-        let file = self.open_file(Operation::Create, name, flags)?;
-        self.sink(Operation::Create, name, file, access).inspect_err(|_| {
-            // The caller may try another access under this name. If it cannot be removed, that one will say so.
-            let _ = self.unlink(name);
-        })
+        self.sink(Operation::Create, name, OFlags::CREATE | OFlags::EXCL, access)
     }
 
     fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
-        let file = self.open_file(Operation::Open, name, mode(access))?;
-        self.sink(Operation::Open, name, file, access)
+        self.sink(Operation::Open, name, OFlags::empty(), access)
     }
 
     fn open_source(&self, name: &str) -> Result<Arc<dyn Source>, IoError> {

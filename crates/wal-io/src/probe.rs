@@ -49,7 +49,7 @@ pub enum Way {
     Filled,
     /// Past the cache, into a file that was filled with zeros before.
     Direct,
-    /// The same through a ring of the kernel's.
+    /// The same through an io_uring, where there are any.
     Ring,
 }
 
@@ -61,7 +61,8 @@ impl Way {
     pub fn access(self) -> Access {
         match self {
             Self::Append | Self::Filled => Access::Cached,
-            Self::Direct | Self::Ring => Access::Direct,
+            Self::Direct => Access::Direct,
+            Self::Ring => Access::Ring,
         }
     }
 
@@ -135,20 +136,15 @@ impl fmt::Display for Report {
     }
 }
 
-/// Measures every way in this directory, by a clock that tells the time since some moment, and chooses. `rings` is the same directory, with sinks
-/// that write through rings; without it, that way is left out. Never fails: a way that does is out, and if all are, the simplest is the choice,
-/// which will fail by itself.
-pub fn run(storage: &dyn Storage, rings: Option<&dyn Storage>, clock: &dyn Fn() -> Duration) -> Report {
+/// Measures every way in this directory, by a clock that tells the time since some moment, and chooses. Never fails: a way that does is out, and if
+/// all are, the simplest is the choice, which will fail by itself. Where there are no rings, nobody misses them: that way is left out.
+pub fn run(storage: &dyn Storage, clock: &dyn Fn() -> Duration) -> Report {
     let start = clock();
-    if rings.is_none() {
-        // What another program may have left that knew them. If it cannot be removed, it stays.
-        let _ = remove(storage, Way::Ring);
-    }
-    let ways = Way::ALL.into_iter().filter_map(|way| match way {
-        Way::Ring => Some((way, rings?)),
-        _ => Some((way, storage)),
+    let mut candidates: Vec<_> = Way::ALL.map(|way| Candidate::new(storage, way)).into();
+    candidates.retain(|candidate| {
+        let refused = candidate.sink.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+        !(candidate.way == Way::Ring && refused)
     });
-    let mut candidates: Vec<_> = ways.map(|(way, storage)| Candidate::new(storage, way)).collect();
     let mut rounds = 0;
     for round in 0..=ROUNDS {
         let passed = clock().saturating_sub(start);
@@ -164,6 +160,16 @@ pub fn run(storage: &dyn Storage, rings: Option<&dyn Storage>, clock: &dyn Fn() 
         candidates.into_iter().map(|candidate| (candidate.way, candidate.end(storage))).collect();
     let choice = choose(&candidates);
     Report { candidates, choice, rounds }
+}
+
+/// Whether files can be written in this way here: makes one, and removes it.
+///
+/// # Errors
+/// `Unsupported` if not. Or the file cannot be made.
+pub fn can(storage: &dyn Storage, way: Way) -> Result<(), IoError> {
+    remove(storage, way)?;
+    storage.create_with(way.file(), way.access())?;
+    remove(storage, way)
 }
 
 fn choose(candidates: &[(Way, Result<Times, IoError>)]) -> Way {

@@ -132,6 +132,15 @@ pub enum Access {
     ///   becomes zeros.
     /// - Only one sink at a time may write to a file.
     Direct,
+    /// As [`Access::Direct`], through an io_uring of the sink's own, where the storage has such.
+    Ring,
+}
+
+impl Access {
+    /// Whether whole blocks are written past the system's cache.
+    pub(crate) fn is_direct(self) -> bool {
+        self != Self::Cached
+    }
 }
 
 /// A file being written, by position.

@@ -239,6 +239,9 @@ impl Options {
     /// How the files of new logs are written, instead of what a probe of the directory finds when the log is opened ([`wal_io::probe`]). On a
     /// storage of your own, [`Way::Append`] unless you say otherwise, and nothing is probed. The log that the open itself begins is
     /// always one that grows; the next one is as chosen here, and is taken as soon as it is ready.
+    ///
+    /// [`Way::Ring`] needs the feature `io-uring`, Linux, and a kernel that lets this process have rings: otherwise [`Options::recover`] says
+    /// [`Error::InvalidOption`]. The probe leaves it out then.
     pub fn way(mut self, way: Way) -> Self {
         self.way = Some(way);
         self

@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 use tempfile::TempDir;
 
 use super::batch::Batch;
+use super::ring::Ring;
 use crate::data;
 use crate::whole::measured::Measured;
 
@@ -20,6 +21,8 @@ pub(super) enum Access {
     Direct,
     /// Past the page cache, where a write returns when the disk has it (`O_DIRECT` and `O_DSYNC`).
     DirectSynced,
+    /// The same as one entry of an io_uring (`O_DIRECT` and `RWF_DSYNC`).
+    Ring,
 }
 
 /// A file in a directory of its own.
@@ -27,6 +30,7 @@ pub(super) enum Access {
 pub(super) struct RawFile {
     file: File,
     access: Access,
+    ring: Option<Ring>,
     bytes: u64,
     writes: AtomicU64,
     syncs: AtomicU64,
@@ -57,7 +61,7 @@ impl RawFile {
     fn open(directory: TempDir, access: Access, bytes: u64) -> Self {
         let flags = match access {
             Access::Cached => OFlags::empty(),
-            Access::Direct => OFlags::DIRECT,
+            Access::Direct | Access::Ring => OFlags::DIRECT,
             Access::DirectSynced => OFlags::DIRECT | OFlags::DSYNC,
         };
         let mut options = OpenOptions::new();
@@ -65,7 +69,16 @@ impl RawFile {
         let file = options.open(directory.path().join("raw")).expect("the file system takes O_DIRECT");
         file.sync_all().expect("a sync");
         let zero = || AtomicU64::new(0);
-        Self { file, access, bytes, writes: zero(), syncs: zero(), written: zero(), _directory: directory }
+        Self {
+            file,
+            access,
+            ring: (access == Access::Ring).then(|| Ring::new().expect("there are rings")),
+            bytes,
+            writes: zero(),
+            syncs: zero(),
+            written: zero(),
+            _directory: directory,
+        }
     }
 
     /// A buffer for this file.
@@ -76,8 +89,11 @@ impl RawFile {
     /// One write and one sync, or one write that is both.
     pub(super) fn write_synced(&self, batch: &mut Batch) {
         let (offset, bytes) = batch.finish();
-        self.file.write_all_at(bytes, offset).expect("a write");
-        if self.access != Access::DirectSynced {
+        match &self.ring {
+            Some(ring) => ring.write_durably(&self.file, offset, bytes),
+            None => self.file.write_all_at(bytes, offset).expect("a write"),
+        }
+        if matches!(self.access, Access::Cached | Access::Direct) {
             self.file.sync_data().expect("a sync");
         }
         self.writes.fetch_add(1, Ordering::Relaxed);

@@ -8,6 +8,7 @@ mod file;
 mod group;
 mod names;
 mod pipeline;
+mod ring;
 mod stream;
 
 use std::mem;
@@ -20,14 +21,16 @@ use super::side::{Side, Work};
 use crate::data::Payloads;
 use batch::Batch;
 use file::{Access, RawFile};
+use ring::Ring;
 
 /// The raw sides.
-pub const SIDES: [Side; 9] = [
+pub const SIDES: [Side; 10] = [
     Side { name: "raw:append", work: append },
     Side { name: "raw:zeroed", work: zeroed },
     Side { name: "raw:direct", work: direct },
     Side { name: "raw:direct_dsync", work: direct_dsync },
     Side { name: "raw:pipelined", work: pipelined },
+    Side { name: "raw:ring", work: ring },
     Side { name: "raw:stream", work: stream },
     Side { name: "raw:stream_synced", work: stream_synced },
     Side { name: "raw:read_crc", work: read_crc },
@@ -84,6 +87,20 @@ fn pipelined(workload: Workload) -> Option<Work> {
             group.file().counted(measured)
         })
     })
+}
+
+/// The same as one entry of an io_uring, where there are any.
+fn ring(workload: Workload) -> Option<Work> {
+    let is_measured = matches!(workload, Workload::Lone | Workload::Group(_)) && Ring::new().is_some();
+    let work = synced(
+        workload,
+        [
+            |case| lone(case, RawFile::zeroed(Access::Ring)),
+            |case| group(case, RawFile::zeroed(Access::Ring)),
+            |case| batches(case, RawFile::zeroed(Access::Ring)),
+        ],
+    );
+    work.filter(|_| is_measured)
 }
 
 /// One way of writing for each way of calling: alone, in a group, in batches.

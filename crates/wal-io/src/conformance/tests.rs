@@ -319,7 +319,7 @@ impl Storage for Broken {
         }
         let name = if self.is(Defect::TakesDots) && name == ".." { "dots" } else { name };
         self.inner.create(name)?;
-        if self.is(Defect::RefusesDirectLate) && access == Access::Direct {
+        if self.is(Defect::RefusesDirectLate) && access.is_direct() {
             return Err(IoError::new(Operation::Create, name, io::ErrorKind::Unsupported.into()));
         }
         Ok(Arc::new(self.file_with(name, access)?))
@@ -439,7 +439,7 @@ impl Drop for BrokenFile {
 
 impl BrokenFile {
     fn is_direct(&self) -> bool {
-        self.access == Access::Direct
+        self.access.is_direct()
     }
 
     fn flush(&self) {

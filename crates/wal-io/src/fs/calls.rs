@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 
 use rustix::fs as sys;
-#[cfg(all(target_os = "linux", feature = "io-uring"))]
-use rustix::io::Errno;
 
 use super::retry;
 #[cfg(all(target_os = "linux", feature = "io-uring"))]
 use super::ring::Ring;
+use crate::storage::Access;
 
 #[derive(Debug)]
 pub(super) enum Calls {
@@ -32,6 +31,24 @@ pub(super) enum Until {
 }
 
 impl Calls {
+    /// What a sink with this access calls.
+    ///
+    /// # Errors
+    /// `Unsupported` where there are no rings: without the feature, on another system, or where the kernel has none for this process, as in many
+    /// containers.
+    pub(super) fn for_access(access: Access) -> io::Result<Self> {
+        match access {
+            Access::Cached | Access::Direct => Ok(Self::System),
+            #[cfg(all(target_os = "linux", feature = "io-uring"))]
+            Access::Ring => Ok(Self::Ring(Box::new(Ring::new()?))),
+            #[cfg(not(all(target_os = "linux", feature = "io-uring")))]
+            Access::Ring => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "io_uring is not compiled in: it is the feature `io-uring`, on Linux",
+            )),
+        }
+    }
+
     /// Writes all of `bytes`, from a multiple of `unit` on.
     pub(super) fn write_all(
         &self,
@@ -101,36 +118,6 @@ impl Calls {
             #[cfg(all(target_os = "linux", feature = "io-uring"))]
             (Self::Ring(ring), _) => ring.write(file, at, bytes, until),
         }
-    }
-
-    /// Writes all of `bytes`, and then makes everything in the file durable; what came of that is inside.
-    pub(super) fn write_all_and_sync(
-        &self,
-        file: &File,
-        at: u64,
-        bytes: &[u8],
-    ) -> io::Result<rustix::io::Result<()>> {
-        match self {
-            Self::System => {}
-            #[cfg(all(target_os = "linux", feature = "io-uring"))]
-            Self::Ring(ring) if !bytes.is_empty() => {
-                // Interrupted before anything was written: from the start.
-                let (written, synced) = retry(|| ring.write_and_sync(file, at, bytes))?;
-                if written == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                if written >= bytes.len() && synced != Err(Errno::INTR) {
-                    return Ok(synced);
-                }
-                let rest = bytes.get(written..).unwrap_or_default();
-                self.write_all(file, at.saturating_add(written as u64), rest, 1, Until::Written)?;
-                return Ok(self.sync_data(file));
-            }
-            #[cfg(all(target_os = "linux", feature = "io-uring"))]
-            Self::Ring(_) => {}
-        }
-        self.write_all(file, at, bytes, 1, Until::Written)?;
-        Ok(self.sync_data(file))
     }
 
     /// fdatasync.

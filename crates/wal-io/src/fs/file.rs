@@ -50,13 +50,6 @@ impl Sink for FsFile {
         self.calls.sync_data(&self.file).map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
     }
 
-    fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
-        self.check(Operation::Write)?;
-        let written = self.calls.write_all_and_sync(&self.file, offset, bytes);
-        let synced = written.map_err(|source| self.fail(Operation::Write)(source).at(offset))?;
-        synced.map_err(|errno| self.fail(Operation::SyncData)(errno.into()))
-    }
-
     fn sync_all(&self) -> Result<(), IoError> {
         self.check(Operation::SyncAll)?;
         self.calls.sync_all(&self.file).map_err(|errno| self.fail(Operation::SyncAll)(errno.into()))

@@ -1,5 +1,5 @@
-//! Writes and syncs through an io_uring. Each file has a ring of its own, with room for a write and the sync that is linked to it, and one call at
-//! a time waits for its completions; so nothing is in flight when a call returns.
+//! Writes and syncs through an io_uring. Each file has a ring of its own, and one call at a time waits for its completion; so nothing is in flight
+//! when a call returns.
 //!
 //! Each call is one system call still. What a ring could save, many calls in flight at once, a log has no use for: its group is one write.
 #![allow(unsafe_code, reason = "the kernel is handed a pointer; see the SAFETY comments")]
@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use io_uring::squeue::{Entry, Flags};
+use io_uring::squeue::Entry;
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{IoUring, opcode};
 use rustix::io::Errno;
@@ -21,8 +21,8 @@ use super::calls::Until;
 #[cfg(test)]
 mod tests;
 
-/// A write, and the sync that is linked to it.
-const ENTRIES: u32 = 2;
+/// One call at a time.
+const ENTRIES: u32 = 1;
 
 /// More than the kernel writes at once; the rest of a write follows as that of a short one.
 const LARGEST_WRITE: usize = 1 << 30;
@@ -84,30 +84,13 @@ impl Ring {
         let (bytes, _) = bytes.split_at(bytes.len().min(LARGEST_WRITE));
         let flags = if until == Until::Durable { DSYNC } else { 0 };
         // SAFETY: `bytes` and `file` are borrowed until `run` has returned.
-        let [written] = unsafe { self.locked().run([write_entry(file, at, bytes, flags)]) }?;
-        written
+        unsafe { self.locked().run(&write_entry(file, at, bytes, flags)) }
     }
 
     /// fdatasync or fsync.
     pub(super) fn sync(&self, file: &File, data: bool) -> rustix::io::Result<()> {
         // SAFETY: no memory is handed over, and `file` is borrowed until `run` has returned.
-        let [synced] = unsafe { self.locked().run([sync_entry(file, data)]) }?;
-        synced.map(drop)
-    }
-
-    /// Writes some of the bytes; if that were all, syncs them.
-    pub(super) fn write_and_sync(
-        &self,
-        file: &File,
-        at: u64,
-        bytes: &[u8],
-    ) -> rustix::io::Result<(usize, rustix::io::Result<()>)> {
-        check(at)?;
-        let (bytes, _) = bytes.split_at(bytes.len().min(LARGEST_WRITE));
-        let write = write_entry(file, at, bytes, 0).flags(Flags::IO_LINK);
-        // SAFETY: `bytes` and `file` are borrowed until `run` has returned.
-        let [written, synced] = unsafe { self.locked().run([write, sync_entry(file, true)]) }?;
-        Ok((written?, synced.map(drop)))
+        unsafe { self.locked().run(&sync_entry(file, data)) }.map(drop)
     }
 }
 
@@ -128,33 +111,27 @@ fn sync_entry(file: &File, data: bool) -> Entry {
 }
 
 impl State {
-    /// Hands the entries to the kernel and waits for all their results.
+    /// Hands the entry to the kernel and waits for its result.
     ///
     /// # Errors
-    /// The ring itself is broken; none of the entries is in flight any more, and none will be.
+    /// What the kernel says; or the ring itself is broken, and the entry is not in flight any more, and never will be.
     ///
     /// # Safety
-    /// What the entries refer to must be valid until this has returned.
-    unsafe fn run<const N: usize>(
-        &mut self,
-        entries: [Entry; N],
-    ) -> rustix::io::Result<[rustix::io::Result<usize>; N]> {
-        let mut results = [Err(Errno::IO); N];
+    /// What the entry refers to must be valid until this has returned.
+    unsafe fn run(&mut self, entry: &Entry) -> rustix::io::Result<usize> {
         let Some(ring) = &mut self.ring else { return Err(Errno::IO) };
-        for (number, entry) in (0_u64..).zip(entries) {
-            // SAFETY: the caller keeps what it refers to until we return, and we return when it has completed, or was dropped with the ring.
-            if unsafe { ring.submission().push(&entry.user_data(number)) }.is_err() {
-                // There is room for as many as we ever push.
-                self.ring = None;
-                return Err(Errno::IO);
-            }
+        // SAFETY: the caller keeps what it refers to until we return, and we return when it has completed, or was dropped with the ring.
+        if unsafe { ring.submission().push(entry) }.is_err() {
+            // There is room for the only one.
+            self.ring = None;
+            return Err(Errno::IO);
         }
-        let (mut reaped, mut broken) = (0, None);
-        while reaped < N {
+        let mut broken = None;
+        loop {
             let waiting = match broken {
-                None => ring.submit_and_wait(N - reaped).map(drop),
+                None => ring.submit_and_wait(1).map(drop),
                 // What is in flight completes all the same.
-                Some(_) if reaped < N - ring.submission().len() => {
+                Some(_) if ring.submission().is_empty() => {
                     thread::yield_now();
                     Ok(())
                 }
@@ -166,23 +143,17 @@ impl State {
                     broken = Some(errno);
                 }
             }
-            for completion in ring.completion() {
-                reaped += 1;
+            if let Some(completion) = ring.completion().next() {
                 let result = completion.result();
                 #[cfg(test)]
                 let result = self.replaced.pop_front().flatten().unwrap_or(result);
-                let place = usize::try_from(completion.user_data()).unwrap_or(usize::MAX);
-                if let Some(place) = results.get_mut(place) {
-                    *place = usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
+                if broken.is_none() {
+                    return usize::try_from(result).map_err(|_| Errno::from_raw_os_error(-result));
                 }
+                break;
             }
         }
-        match broken {
-            None => Ok(results),
-            Some(errno) => {
-                self.ring = None;
-                Err(errno)
-            }
-        }
+        self.ring = None;
+        Err(broken.unwrap_or(Errno::IO))
     }
 }

@@ -447,3 +447,16 @@ fn w5_a_directory_knows_whether_its_path_still_leads_to_it() {
     let other = FsStorage::create(storage.path()).unwrap();
     assert!(!storage.is_at_its_path().unwrap() && other.is_at_its_path().unwrap());
 }
+
+#[cfg(not(all(target_os = "linux", feature = "io-uring")))]
+#[test]
+fn i8_without_the_feature_a_ring_is_refused_before_there_is_a_file() {
+    use crate::probe::{self, Way};
+
+    let (_outer, storage) = directory();
+    assert_eq!(storage.create_with("a", Access::Ring).unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(storage.list().unwrap(), []);
+    let ways: Vec<Way> =
+        probe::run(&storage, &|| Duration::ZERO).candidates.into_iter().map(|(way, _)| way).collect();
+    assert_eq!(ways, [Way::Append, Way::Filled, Way::Direct]);
+}

@@ -233,7 +233,7 @@ impl Disk {
         let (fits, rest) = bytes.split_at(most.saturating_sub(offset).min(bytes.len()));
         let through = match access {
             Access::Cached => Through::Cache,
-            Access::Direct => Through::Device { spoils: self.options.spoil_sectors },
+            Access::Direct | Access::Ring => Through::Device { spoils: self.options.spoil_sectors },
         };
         let mut sequence = self.sequence;
         self.file(id)?.write(offset, fits, (to, through), &mut || {
@@ -263,7 +263,7 @@ impl Disk {
     pub(super) fn fill(&mut self, id: Id, length: u64, access: Access) -> Result<(), Failure> {
         let length = usize::try_from(length).ok().filter(|length| *length <= LONGEST);
         let mut length = length.ok_or_else(|| Failure::new("EFBIG", Errno::FBIG))?;
-        if access == Access::Direct {
+        if access.is_direct() {
             length = length.next_multiple_of(BLOCK);
         }
         let end = self.files.get(&id).ok_or_else(Failure::absent)?.cache.len();
@@ -338,7 +338,7 @@ impl Disk {
             file.settle(&Medium::default(), &mut |_| {
                 Fate::kept(spoiler.as_mut().is_some_and(|rng| rng.chance(1, 2)))
             });
-            if access == Access::Direct {
+            if access.is_direct() {
                 file.forget_cache();
             }
         }

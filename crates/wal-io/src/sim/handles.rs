@@ -39,16 +39,7 @@ impl Disk {
             }
             Subject::Length(id, access, length) => (self.label(id), None, Place::Length(length), access),
         };
-        Line {
-            kind,
-            name,
-            to,
-            place,
-            direct: access == Access::Direct,
-            slow: false,
-            short: None,
-            failure: None,
-        }
+        Line { kind, name, to, place, direct: access.is_direct(), slow: false, short: None, failure: None }
     }
 }
 
@@ -299,7 +290,7 @@ impl File {
                 }
                 Some(Harm::Fail(failure, after)) => {
                     let mut after = usize::try_from(after).unwrap_or(usize::MAX).min(bytes.len());
-                    if self.access == Access::Direct {
+                    if self.access.is_direct() {
                         after -= after % SECTOR;
                     }
                     let (part, _) = bytes.split_at(after);
@@ -310,7 +301,7 @@ impl File {
                 Some(Harm::Short(after)) => {
                     let some =
                         after.map_or(bytes.len() / 2, |after| usize::try_from(after).unwrap_or(usize::MAX));
-                    let least = if self.access == Access::Direct { SECTOR } else { 1 };
+                    let least = if self.access.is_direct() { SECTOR } else { 1 };
                     let some = some.max(1).checked_next_multiple_of(least).unwrap_or(some);
                     let (part, rest) = bytes.split_at(some.min(bytes.len()));
                     disk.write(self.id, offset, part, (Route::Straight, self.access))?;
@@ -361,14 +352,14 @@ impl Sink for File {
                 drop(blocks);
                 self.write(offset, bytes)
             }
-            Access::Direct => self.write_blocks(&mut blocks, offset, bytes),
+            Access::Direct | Access::Ring => self.write_blocks(&mut blocks, offset, bytes),
         }
     }
 
     /// Two operations in any case, so that the power can go between them: the one system call can be cut short there, too.
     fn write_synced_at(&self, offset: u64, bytes: &[u8]) -> Result<(), IoError> {
         let mut blocks = self.locked();
-        if self.access == Access::Direct && blocks.may_sync_alone(offset, bytes) {
+        if self.access.is_direct() && blocks.may_sync_alone(offset, bytes) {
             let before = self.storage.locked().sequence();
             self.write_blocks(&mut blocks, offset, bytes)?;
             let result = self.sync_what(Kind::SyncData, |disk| disk.sync_behind(self.id, before));
@@ -409,7 +400,7 @@ impl Sink for File {
     fn block_bytes(&self) -> u64 {
         match self.access {
             Access::Cached => 1,
-            Access::Direct => BLOCK as u64,
+            Access::Direct | Access::Ring => BLOCK as u64,
         }
     }
 }

@@ -106,7 +106,7 @@ metrics! {
     Gauge NEXT_LOG_READY = "wal_next_log_ready", Count, "1 while the next log is made and waits for the rotation.";
     Gauge SPARE_LOGS = "wal_spare_logs", Count, "Deleted logs whose files wait to be used again.";
     Counter RECYCLED_LOGS = "wal_recycled_logs_total", Count, "Deleted logs whose file became another log.";
-    Gauge FILE_WAY = "wal_file_way", Count, "How the files of new logs are written: 0 append, 1 filled, 2 direct.";
+    Gauge FILE_WAY = "wal_file_way", Count, "How the files of new logs are written: 0 append, 1 filled, 2 direct, 3 ring.";
     Counter SEAL_FAILURES = "wal_seal_failures_total", Count, "Seals that could not be made durable.";
 
     Gauge LOGS = "wal_logs", Count, "Live logs, as of the last rotation or deletion.";

@@ -157,6 +157,7 @@ impl Recovery {
         let start = options.clock.monotonic();
         let metrics = metrics.clone();
         let lock = take_lock(&*storage)?;
+        check_way(&*storage, options)?;
         let listing = list(&*storage)?;
         let loaded = checkpoint::load(&*storage)?;
         if loaded.is_none() && !listing.logs.is_empty() {
@@ -360,6 +361,18 @@ impl Recovery {
     }
 }
 
+/// Refuses rings where there are none, before anything is changed: the report and the metrics would say what is not so.
+fn check_way(storage: &dyn Storage, options: &Options) -> Result<()> {
+    let Some(way @ Way::Ring) = options.way else { return Ok(()) };
+    wal_io::probe::can(storage, way).map_err(|error| match error.kind() {
+        std::io::ErrorKind::Unsupported => {
+            let allowed = format!("it needs a kernel with io_uring and the feature `io-uring`: {error}");
+            Error::InvalidOption { option: "way", given: way.to_string(), allowed }
+        }
+        _ => error.into(),
+    })
+}
+
 /// How the files of new logs will be written: as the options say, or as the probe of the directory finds.
 fn choose_way(
     storage: &dyn Storage,
@@ -368,7 +381,7 @@ fn choose_way(
     report: &mut RecoveryReport,
 ) -> Way {
     let way = options.way.unwrap_or_else(|| {
-        let probe = wal_io::probe::run(storage, None, &|| options.clock.monotonic());
+        let probe = wal_io::probe::run(storage, &|| options.clock.monotonic());
         report.probe = Some(probe.to_string());
         probe.choice
     });
