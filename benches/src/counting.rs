@@ -1,12 +1,11 @@
 //! A real directory whose reads, writes and syncs are counted, to prove what a number claims.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use wal_manager::FsStorage;
-use wal_manager::io::{Access, Entry, IoError, Lock, Operation, Sink, Source, Storage};
+use wal_manager::io::{Access, Entry, IoError, Lock, Sink, Source, Storage};
 
 /// What has been done so far to all files of a directory.
 #[derive(Debug, Default)]
@@ -17,7 +16,6 @@ pub struct Counts {
     reads: AtomicU64,
     read: AtomicU64,
     discards: AtomicBool,
-    keeps: AtomicBool,
 }
 
 /// What had been done at one moment.
@@ -39,11 +37,6 @@ impl Counts {
     /// From now on writes are counted and not done, so that what is left to measure is the log's own work. Such a log can never be read.
     pub fn discard_writes(&self) {
         self.discards.store(true, Ordering::Relaxed);
-    }
-
-    /// From now on no file goes away, as if another process had it open where that keeps it.
-    pub fn keep_files(&self) {
-        self.keeps.store(true, Ordering::Relaxed);
     }
 
     /// Now.
@@ -125,10 +118,6 @@ impl Storage for CountingStorage {
     }
 
     fn unlink(&self, name: &str) -> Result<(), IoError> {
-        if self.counts.keeps.load(Ordering::Relaxed) {
-            let busy = io::Error::from(io::ErrorKind::ResourceBusy);
-            return Err(IoError::new(Operation::Unlink, self.inner.path().join(name), busy));
-        }
         self.inner.unlink(name)
     }
 

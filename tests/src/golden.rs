@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use wal_format::checkpoint::{Checkpoint, CleanEnd, Hold, SLOT_BYTES, Slot};
+use wal_format::checkpoint::{Checkpoint, CleanEnd, Hold, LogRange, SLOT_BYTES, Slot};
 use wal_format::header::Predecessor;
 use wal_format::{Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WriteBatch};
 
@@ -121,7 +121,14 @@ pub fn checkpoints() -> [Checkpoint; 2] {
     checkpoint.dropped.insert(FamilyId::MAX);
     let mut older = checkpoint.clone();
     older.version = 6;
-    older.clean_end = Some(CleanEnd { log: LogNumber::new(4), end: 4096, next_index: Index::new(99) });
+    let flushed_logs = [(2, 2), (4, 4)]
+        .map(|(first, last)| LogRange { first: LogNumber::new(first), last: LogNumber::new(last) });
+    older.clean_end = Some(CleanEnd {
+        log: LogNumber::new(4),
+        end: 4096,
+        next_index: Index::new(99),
+        flushed_logs: flushed_logs.to_vec(),
+    });
     [checkpoint, older]
 }
 

@@ -404,7 +404,7 @@ fn seal_item(offset: u64, seal: &Seal) -> Item {
 
 /// CHECKPOINT as the second decoder would state it.
 pub fn checkpoint_item(checkpoint: &Checkpoint) -> naive::Checkpoint {
-    let clean = checkpoint.clean_end;
+    let clean = checkpoint.clean_end.as_ref();
     naive::Checkpoint {
         version: checkpoint.version,
         wal_id: *checkpoint.wal_id.as_bytes(),
@@ -418,6 +418,9 @@ pub fn checkpoint_item(checkpoint: &Checkpoint) -> naive::Checkpoint {
         clean_log: clean.map_or(0, |clean| clean.log.get()),
         clean_end: clean.map_or(0, |clean| clean.end),
         clean_next_index: clean.map_or(0, |clean| clean.next_index.get()),
+        flushed_logs: clean.map_or(Vec::new(), |clean| {
+            clean.flushed_logs.iter().map(|range| (range.first.get(), range.last.get())).collect()
+        }),
         config_fingerprint: checkpoint.config_fingerprint,
         flushed: checkpoint.flushed.iter().map(|(family, seq)| (family.get(), seq.get())).collect(),
         dropped: checkpoint.dropped.iter().map(|family| family.get()).collect(),

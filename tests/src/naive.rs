@@ -119,6 +119,7 @@ pub struct Checkpoint {
     pub clean_log: u64,
     pub clean_end: u64,
     pub clean_next_index: u64,
+    pub flushed_logs: Vec<(u64, u64)>,
     pub config_fingerprint: u64,
     pub flushed: Vec<(u32, u64)>,
     /// The families among them that were dropped.
@@ -550,7 +551,9 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
         (0..families).map(|i| (numbers[i] % (1 << 31), number(bytes, 140 + 12 * i, 8))).collect();
     let dropped: Vec<u32> =
         numbers.iter().filter(|number| **number >> 31 == 1).map(|number| number % (1 << 31)).collect();
-    let holds = decode_holds(&bytes[136 + 12 * families..length])?;
+    let (holds, behind) = decode_holds(&bytes[136 + 12 * families..length])?;
+    let clean_log = number(bytes, 100, 8);
+    let flushed_logs = if clean_log == 0 { Vec::new() } else { decode_flushed_logs(behind, clean_log)? };
     let checkpoint = Checkpoint {
         version: number(bytes, 20, 8),
         wal_id: bytes[28..44].try_into().ok()?,
@@ -561,9 +564,10 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
         next_index: number(bytes, 76, 8),
         seq_floor: number(bytes, 84, 8),
         sealed_through: number(bytes, 92, 8),
-        clean_log: number(bytes, 100, 8),
+        clean_log,
         clean_end: number(bytes, 108, 8),
         clean_next_index: number(bytes, 116, 8),
+        flushed_logs,
         config_fingerprint: number(bytes, 124, 8),
         flushed,
         dropped,
@@ -579,9 +583,10 @@ fn decode_slot(seed: &[u8], bytes: &[u8]) -> Option<Checkpoint> {
     valid.then_some(checkpoint)
 }
 
-fn decode_holds(bytes: &[u8]) -> Option<Vec<Hold>> {
+/// The holds, and what stands behind them.
+fn decode_holds(bytes: &[u8]) -> Option<(Vec<Hold>, &[u8])> {
     if bytes.is_empty() {
-        return Some(Vec::new());
+        return Some((Vec::new(), bytes));
     }
     if bytes.len() < 4 || number32(bytes, 0) > 64 {
         return None;
@@ -609,7 +614,23 @@ fn decode_holds(bytes: &[u8]) -> Option<Vec<Hold>> {
         let (to, budget) = ((flags & 1 != 0).then_some(to), (flags & 2 != 0).then_some(budget));
         holds.push(Hold { name, from, to, budget, since, lost: flags & 4 != 0 });
     }
-    Some(holds)
+    Some((holds, &bytes[at..]))
+}
+
+/// First and last number of each range.
+fn decode_flushed_logs(bytes: &[u8], clean_log: u64) -> Option<Vec<(u64, u64)>> {
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    let count = if bytes.len() < 4 { 513 } else { number32(bytes, 0) as usize };
+    if count > 512 || bytes.len() < 4 + 16 * count {
+        return None;
+    }
+    let range = |i| (number(bytes, 4 + 16 * i, 8), number(bytes, 12 + 16 * i, 8));
+    let ranges: Vec<(u64, u64)> = (0..count).map(range).collect();
+    let right = ranges.iter().all(|&(first, last)| 0 < first && first <= last && last <= clean_log)
+        && ranges.windows(2).all(|pair| pair[1].0 > pair[0].1 && pair[1].0 - pair[0].1 > 1);
+    right.then_some(ranges)
 }
 
 /// `length` little-endian bytes at `at`.

@@ -261,7 +261,7 @@ fn v18_every_bit_of_a_closed_directory_is_named() {
     for (name, bytes) in files.iter().filter(|(name, _)| name.ends_with(".wal")) {
         // What stands behind the end that the next log states is nobody's, unless CHECKPOINT knows of the seal there.
         let log = report.logs.iter().find(|log| log.path.ends_with(name)).unwrap();
-        let clean_end = checkpoint.clean_end.map_or(LogNumber::default(), |clean| clean.log);
+        let clean_end = checkpoint.clean_end.as_ref().map_or(LogNumber::default(), |clean| clean.log);
         let sealed = checkpoint.sealed_through >= log.log || clean_end == log.log;
         let read = if sealed { bytes.len() } else { log.offset as usize };
         let flips = places(bytes.len()).filter(|bit| bit / 8 < read).count();

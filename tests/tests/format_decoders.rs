@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::Index as Pick;
 use wal_format::checkpoint::{
-    Checkpoint, CleanEnd, FAMILIES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold, SLOT_BYTES, Slot, SlotFault,
-    hold_name_is_valid,
+    Checkpoint, CleanEnd, FAMILIES_MAX, FLUSHED_RANGES_MAX, HOLD_NAME_BYTES_MAX, HOLDS_MAX, Hold, LogRange,
+    SLOT_BYTES, Slot, SlotFault, hold_name_is_valid,
 };
 use wal_format::header::Predecessor;
 use wal_format::{ChunkType, Epoch, FamilyId, FileHeader, Index, LogNumber, SeqNum, WalId};
@@ -40,6 +40,18 @@ fn hold() -> impl Strategy<Value = Hold> {
             since_micros,
             lost,
         })
+}
+
+/// Ranges of logs, each behind a gap of so many and with so many logs.
+fn ranges(gaps: &[(u64, u64)]) -> Vec<LogRange> {
+    let mut last = 0;
+    let range = |&(gap, logs): &(u64, u64)| {
+        // Behind log 0 there is no log between.
+        let first = last + gap + u64::from(last > 0);
+        last = first + logs - 1;
+        LogRange { first: LogNumber::new(first), last: LogNumber::new(last) }
+    };
+    gaps.iter().map(range).collect()
 }
 
 fn record() -> impl Strategy<Value = naive::Record> {
@@ -160,6 +172,8 @@ proptest! {
     fn t2_decoders_agree_on_checkpoints(
         numbers in proptest::collection::vec(prop_oneof![0..5_u64, any::<u64>()], 12),
         clean in proptest::option::of((1..=u64::MAX, any::<u64>(), any::<u64>())),
+        // The gap before each range, and how many logs are in it.
+        flushed_logs in proptest::collection::vec((1_u64..9, 1_u64..9), 0..9),
         wal_id: [u8; 16],
         flushed in proptest::collection::btree_map(0..(1_u32 << 24) + 2, any::<u64>(), 0..50),
         dropped in proptest::collection::vec(any::<Pick>(), 0..4),
@@ -180,7 +194,12 @@ proptest! {
             next_index: Index::new(numbers[5]),
             seq_floor: SeqNum::new(numbers[6]),
             sealed_through: LogNumber::new(numbers[7]),
-            clean_end: clean.map(|(log, end, next)| CleanEnd { log: LogNumber::new(log), end, next_index: Index::new(next) }),
+            clean_end: clean.map(|(log, end, next)| CleanEnd {
+                log: LogNumber::new(log),
+                end,
+                next_index: Index::new(next),
+                flushed_logs: ranges(&flushed_logs),
+            }),
             config_fingerprint: numbers[8],
             flushed: flushed.into_iter().map(|(family, seq)| (FamilyId::new(family), SeqNum::new(seq))).collect::<BTreeMap<_, _>>(),
         };
@@ -203,6 +222,9 @@ proptest! {
             prop_assert!(!touched || naive.is_none(), "slot {} is damaged and believed", slot);
             let valid = checkpoint.lowest.get() > 0 && checkpoint.next_index.get() > 0
                 && checkpoint.active <= checkpoint.highest && checkpoint.sealed_through <= checkpoint.highest
+                && checkpoint.clean_end.as_ref().is_none_or(|clean| {
+                    clean.flushed_logs.last().is_none_or(|range| range.last <= clean.log)
+                })
                 && checkpoint.flushed.keys().all(|family| *family <= FamilyId::MAX);
             prop_assert!(touched || naive.is_some() == valid);
         }
@@ -255,7 +277,22 @@ fn t2_decoders_agree_at_every_alignment() {
 #[test]
 fn t2_what_contradicts_itself_is_no_slot() {
     let [good, _] = golden::checkpoints();
-    let nowhere = |end, next| Some(CleanEnd { log: LogNumber::new(0), end, next_index: Index::new(next) });
+    let nowhere = |end, next| {
+        let (log, next_index) = (LogNumber::new(0), Index::new(next));
+        Some(CleanEnd { log, end, next_index, flushed_logs: Vec::new() })
+    };
+    let flushed = |logs: &[(u64, u64)]| {
+        let range = |&(first, last)| LogRange { first: LogNumber::new(first), last: LogNumber::new(last) };
+        let flushed_logs = logs.iter().map(range).collect();
+        Some(CleanEnd { log: LogNumber::new(3000), end: 4096, next_index: Index::new(99), flushed_logs })
+    };
+    let crowd: Vec<(u64, u64)> = (0..=FLUSHED_RANGES_MAX as u64).map(|i| (2 * i + 1, 2 * i + 1)).collect();
+    for right in [&[][..], &[(1, 3000)], &[(1, 1), (3, 2999)], &crowd[1..]] {
+        let checkpoint = Checkpoint { clean_end: flushed(right), ..good.clone() };
+        let bytes = checkpoint.encode(Slot::A);
+        assert_eq!(naive::decode_checkpoint(&bytes)[0], Some(logs::checkpoint_item(&checkpoint)));
+        assert_eq!(Checkpoint::decode(Slot::A, &bytes), Ok(checkpoint));
+    }
     let contradictions = [
         Checkpoint { lowest: LogNumber::new(0), ..good.clone() },
         Checkpoint { next_index: Index::new(0), ..good.clone() },
@@ -263,6 +300,13 @@ fn t2_what_contradicts_itself_is_no_slot() {
         Checkpoint { sealed_through: LogNumber::new(6), ..good.clone() },
         Checkpoint { clean_end: nowhere(1, 0), ..good.clone() },
         Checkpoint { clean_end: nowhere(0, 1), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(0, 1)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(2, 1)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(5, 3001)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(5, 6), (7, 8)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(5, 6), (1, 2)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&[(5, u64::MAX), (1, 2)]), ..good.clone() },
+        Checkpoint { clean_end: flushed(&crowd), ..good.clone() },
     ];
     for checkpoint in contradictions {
         let bytes = checkpoint.encode(Slot::A);
@@ -316,21 +360,42 @@ fn t2_what_contradicts_itself_is_no_slot() {
 }
 
 #[test]
-fn f10_a_slot_from_before_there_were_holds_is_read_and_a_full_one_fits() {
-    let [good, _] = golden::checkpoints();
+fn f10_a_slot_from_before_there_were_holds_or_flushed_logs_is_read_and_a_full_one_fits() {
+    let [good, closed] = golden::checkpoints();
+    let shorter = |slot: &Checkpoint, by: u8| {
+        let mut bytes = slot.encode(Slot::A);
+        bytes.truncate(bytes.len() - usize::from(by));
+        let length = u16::from_le_bytes([bytes[4], bytes[5]]) - u16::from(by);
+        bytes[4..6].copy_from_slice(&length.to_le_bytes());
+        let crc = naive::crc32(&[b"slot A", &bytes[4..]]);
+        bytes[..4].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    };
     let without = Checkpoint { holds: BTreeMap::new(), ..good.clone() };
-    let mut before = without.encode(Slot::A);
-    before.truncate(before.len() - 4);
-    before[4] -= 4;
-    let crc = naive::crc32(&[b"slot A", &before[4..]]);
-    before[..4].copy_from_slice(&crc.to_le_bytes());
-    assert_eq!(Checkpoint::decode(Slot::A, &before), Ok(without.clone()));
-    assert_eq!(naive::decode_checkpoint(&before)[0], Some(logs::checkpoint_item(&without)));
+    let clean = closed.clean_end.clone().unwrap();
+    let nothing_said = CleanEnd { flushed_logs: Vec::new(), ..clean.clone() };
+    let unsaid = Checkpoint { clean_end: Some(nothing_said), ..closed.clone() };
+    // Behind the holds stand a count and two ranges.
+    for (whole, by, read) in [(&without, 4, &without), (&closed, 36, &unsaid), (&unsaid, 4, &unsaid)] {
+        let before = shorter(whole, by);
+        assert_eq!(Checkpoint::decode(Slot::A, &before).as_ref(), Ok(read));
+        assert_eq!(naive::decode_checkpoint(&before)[0], Some(logs::checkpoint_item(read)));
+    }
+    for cut in 1..36 {
+        let before = shorter(&closed, cut);
+        assert_eq!(Checkpoint::decode(Slot::A, &before), Err(SlotFault::Content), "{cut} bytes missing");
+        assert_eq!(naive::decode_checkpoint(&before)[0], None, "{cut} bytes missing");
+    }
 
     let families = (0..FAMILIES_MAX as u32).map(|family| (FamilyId::new(family), SeqNum::new(u64::MAX)));
     let hold =
         Hold { from: SeqNum::new(1), to: Some(SeqNum::new(2)), budget: Some(3), since_micros: 4, lost: true };
     let full = Checkpoint {
+        clean_end: Some(CleanEnd {
+            log: LogNumber::new(9999),
+            flushed_logs: ranges(&[(1, 2); FLUSHED_RANGES_MAX]),
+            ..clean
+        }),
         flushed: families.clone().collect(),
         dropped: families.map(|(family, _)| family).collect(),
         holds: (0..HOLDS_MAX).map(|i| (format!("{i:0HOLD_NAME_BYTES_MAX$}"), hold)).collect(),

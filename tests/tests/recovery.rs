@@ -698,18 +698,20 @@ fn p5_the_clean_end_is_checked() {
     log.record(b"one").record(b"two");
     let end = log.encoder.offset();
     log.seal();
-    let clean =
-        |end, next_index| Some(CleanEnd { log: LogNumber::new(1), end, next_index: Index::new(next_index) });
-    let at = |clean_end| {
+    let clean = |end, next_index| {
+        let (log, next_index) = (LogNumber::new(1), Index::new(next_index));
+        Some(CleanEnd { log, end, next_index, flushed_logs: Vec::new() })
+    };
+    let at = |clean_end: Option<CleanEnd>| {
         let known = |checkpoint: &mut Checkpoint| {
-            checkpoint.clean_end = clean_end;
+            checkpoint.clean_end = clean_end.clone();
             checkpoint.next_index = Index::new(3);
         };
         directory(&[&log], known)
     };
     assert_eq!(open(&at(clean(end, 3))).unwrap().report.verdict, Verdict::Clean);
     for wrong in [clean(end - 1, 3), clean(end + 1, 3), clean(end, 2), clean(end, 4)] {
-        assert_eq!(findings(&refused(&at(wrong))).verdict, Verdict::Damaged, "{wrong:?}");
+        assert_eq!(findings(&refused(&at(wrong.clone()))).verdict, Verdict::Damaged, "{wrong:?}");
     }
 }
 
@@ -725,7 +727,8 @@ fn p5_nothing_is_handed_out_behind_an_error() {
     assert_eq!(changed.encoder.offset(), end);
     for lends in [false, true] {
         let storage = MemStorage::from_files(directory(&[&log], |checkpoint| {
-            checkpoint.clean_end = Some(CleanEnd { log: LogNumber::new(1), end, next_index: Index::new(4) });
+            let (log, next_index) = (LogNumber::new(1), Index::new(4));
+            checkpoint.clean_end = Some(CleanEnd { log, end, next_index, flushed_logs: Vec::new() });
             checkpoint.next_index = Index::new(4);
         }));
         let recovery = Wal::options_on(Arc::new(storage.clone())).recover().unwrap();

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
-use wal_manager::{Durability, Error, FamilyId, Progress, RecoveredRecord, RecoveryMode, Verdict, Wal};
+use wal_manager::{
+    Durability, Error, FamilyId, Progress, RecoveredRecord, Recovery, RecoveryMode, Verdict, Wal, Window,
+};
 use wal_tests::allocations::{self, Allocations, Tracking};
 use wal_tests::life::{self, options, payload, record};
 
@@ -368,4 +370,304 @@ fn v11_what_is_flushed_is_left_out_of_logs_that_were_not_read() {
     );
     let wal: Wal = recovery.finish().unwrap().0;
     assert!(wal.logs()[0].families.contains_key(&two));
+}
+
+/// A storage with `logs` logs of `records` records of `length` bytes each, all of them flushed, held from the first on, and closed cleanly.
+fn flushed(logs: u64, records: u64, length: usize) -> MemStorage {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let mut seqs = Vec::new();
+    for number in 0..logs * records {
+        if number > 0 && number.is_multiple_of(records) {
+            wal.rotate().unwrap();
+        }
+        let payload = payload(number, length);
+        seqs.push(wal.append_with(record(&payload), Durability::Buffered).unwrap().seqs.last());
+    }
+    wal.sync().unwrap();
+    wal.hold("replica", seqs[0], None).unwrap();
+    let deleted = wal.mark_flushed(FamilyId::DEFAULT, *seqs.last().unwrap()).unwrap().deleted;
+    assert!(deleted.is_empty(), "they are held: {deleted:?}");
+    // The next log is made ahead, as a log with a thread of its own does.
+    wal.housekeep().unwrap();
+    wal.close().unwrap();
+    storage
+}
+
+/// How many times, and how many bytes, of each log were read.
+fn log_reads(disk: &SimStorage) -> BTreeMap<String, (u64, u64)> {
+    let mut reads: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for line in disk.trace() {
+        if let Some((name, place)) = line.strip_prefix("read ").and_then(|read| read.split_once(' ')) {
+            let (count, bytes) = reads.entry(name.to_owned()).or_default();
+            *count += 1;
+            *bytes += place.split_once('+').unwrap().1.parse::<u64>().unwrap();
+        }
+    }
+    reads.retain(|name, _| name.ends_with(".wal"));
+    reads
+}
+
+fn on_disk(storage: &MemStorage) -> SimStorage {
+    let disk = SimStorage::new();
+    for (name, bytes) in storage.files() {
+        disk.write_file(&name, bytes);
+    }
+    disk
+}
+
+#[test]
+fn v16_an_open_with_nothing_to_replay_reads_a_header_and_a_seal_of_each_log_whatever_its_size() {
+    for (logs, records, length) in [(1, 2, 100), (1, 160, 100_000), (1000, 2, 2000)] {
+        let disk = on_disk(&flushed(logs, records, length));
+        let recovery = options(&disk).recover().unwrap();
+        assert_eq!((recovery.report().verdict, recovery.report().records), (Verdict::Clean, logs * records));
+        assert_eq!(recovery.records().map(Result::unwrap).count(), 0);
+        let (wal, report) = recovery.finish().unwrap();
+        assert_eq!(report.next_index.get(), logs * records + 1);
+        let mut reads = log_reads(&disk);
+        // That of the log that was made ahead.
+        reads.remove(&format!("{:06}.wal", logs + 1));
+        assert_eq!(reads.len() as u64, logs, "{:?}", reads.keys());
+        for (name, (count, bytes)) in reads {
+            assert!(count == 2 && bytes < 256, "{name} of {logs}: {count} reads of {bytes} bytes");
+        }
+        assert_eq!(wal.append(record(b"goes on")).unwrap().index.get(), logs * records + 1);
+    }
+}
+
+#[test]
+fn v16_v11_what_is_not_flushed_is_replayed_beside_logs_that_are_skipped() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let (two, three) = (FamilyId::new(2), FamilyId::new(3));
+    // The families of the records of each log, in turns.
+    let touched: [&[&[FamilyId]]; 6] = [
+        &[&[three]],
+        &[&[FamilyId::DEFAULT]],
+        &[&[FamilyId::DEFAULT], &[two]],
+        &[&[FamilyId::DEFAULT], &[FamilyId::DEFAULT, three]],
+        &[&[two]],
+        &[&[two], &[FamilyId::DEFAULT]],
+    ];
+    let mut lasts = Vec::new();
+    for (log, touched) in touched.iter().enumerate() {
+        if log > 0 {
+            wal.rotate().unwrap();
+        }
+        for number in 0..100 {
+            let families = touched[number as usize % touched.len()];
+            let appended =
+                wal.append_with(record(&payload(number, 500)).families(families), Durability::Buffered);
+            lasts.push(appended.unwrap().seqs.last());
+        }
+    }
+    wal.sync().unwrap();
+    // Nothing of family 3 is flushed, so no log can go. Of log 6, the last records of family 2 are not.
+    assert!(wal.mark_flushed(FamilyId::DEFAULT, lasts[599]).unwrap().deleted.is_empty());
+    assert!(wal.mark_flushed(two, lasts[549]).unwrap().deleted.is_empty());
+    let before = wal.logs();
+    wal.close().unwrap();
+    drop(wal);
+    let expected: Vec<u64> = (1..=100).chain((302..=400).step_by(2)).chain((551..=600).step_by(2)).collect();
+    let skipped = [false, true, true, false, true, false];
+
+    let disk = on_disk(&storage);
+    let seen: Arc<Mutex<Vec<Progress>>> = Arc::default();
+    let note = Arc::clone(&seen);
+    let opened = options(&disk).recovery_threads(2.try_into().unwrap());
+    let recovery = opened.on_progress(move |now| note.lock().unwrap().push(now)).recover().unwrap();
+    let records: Vec<RecoveredRecord> = recovery.records().map(Result::unwrap).collect();
+    assert_eq!(records.iter().map(|found| found.index.get()).collect::<Vec<_>>(), expected);
+    assert!(records.iter().all(|found| found.payload == payload((found.index.get() - 1) % 100, 500)[..]));
+    let by_threads = Mutex::new(Vec::new());
+    let each = |found: RecoveredRecord| {
+        by_threads.lock().unwrap().push(found.index.get());
+        Ok::<_, Error>(())
+    };
+    recovery.for_each(each).unwrap();
+    let mut by_threads = by_threads.into_inner().unwrap();
+    by_threads.sort_unstable();
+    assert_eq!(by_threads, expected);
+    let (wal, report) = recovery.finish().unwrap();
+    assert_eq!((report.records, report.next_index.get()), (600, 601));
+
+    let reads = log_reads(&disk);
+    for (at, (was, is)) in before.iter().zip(wal.logs()).enumerate() {
+        assert_eq!((was.log, was.records, was.seqs), (is.log, is.records, is.seqs));
+        assert_eq!(is.skipped, skipped[at], "log {}", is.log);
+        assert!(is.families == if is.skipped { BTreeMap::new() } else { was.families.clone() });
+        assert_eq!(reads[&format!("{:06}.wal", is.log.get())].1 < 256, is.skipped, "log {}", is.log);
+    }
+    // What is skipped is no part of what is to be read.
+    let seen = seen.lock().unwrap();
+    let (read, all) = (seen[0].bytes_total, before.iter().map(|log| log.bytes).sum::<u64>());
+    assert!(read > all / 3 && read < all * 2 / 3, "{read} of {all} bytes");
+    assert_eq!(seen.last().map(|now| now.bytes_done), Some(read));
+}
+
+#[test]
+fn g8_v16_logs_that_were_skipped_go_when_nobody_needs_them_and_not_before() {
+    let disk = on_disk(&flushed(3, 20, 1000));
+    let (wal, records, _) = life::reopen(options(&disk));
+    assert_eq!(records, []);
+    assert!(wal.logs()[..3].iter().all(|log| log.skipped && log.records == 20 && log.seqs.is_some()));
+    let last = wal.last_seq().unwrap();
+    assert_eq!(last, wal.logs()[2].seqs.unwrap().last());
+    let appended = wal.append(record(b"more")).unwrap();
+    assert_eq!((appended.index.get(), appended.seqs.first()), (61, last.next().unwrap()));
+    let keepers = |wal: &Wal| -> Vec<Vec<String>> {
+        let names = |kept: &wal_manager::Kept| {
+            kept.keepers.iter().map(|keeper| format!("{} {}", keeper.kind.as_str(), keeper.name)).collect()
+        };
+        wal.why_kept().iter().map(names).collect()
+    };
+    assert_eq!(
+        keepers(&wal),
+        [
+            vec!["hold replica"],
+            vec!["hold replica"],
+            vec!["hold replica"],
+            vec!["active ", "family 0", "hold replica"]
+        ]
+    );
+    assert!(wal.mark_flushed(FamilyId::DEFAULT, last).unwrap().deleted.is_empty());
+    // They are skipped again, and the log that has more is not.
+    wal.close().unwrap();
+    drop(wal);
+    let (wal, records, _) = life::reopen(options(&disk));
+    assert_eq!(records.iter().map(|found| found.index.get()).collect::<Vec<_>>(), [61]);
+    assert_eq!(
+        wal.logs().iter().map(|log| log.skipped).collect::<Vec<_>>(),
+        [true, true, true, false, false]
+    );
+    let second = wal.logs()[1].seqs.unwrap().first();
+    wal.advance_hold("replica", second).unwrap();
+    wal.housekeep().unwrap();
+    assert_eq!(wal.logs()[0].log.get(), 2, "one was not held any more");
+    let deleted = wal.release_hold("replica").unwrap().deleted;
+    assert_eq!(deleted.iter().map(|log| log.get()).collect::<Vec<_>>(), [2, 3], "4 is not flushed");
+}
+
+/// Which families a log holds that was skipped, nobody knows.
+#[test]
+fn v11_g8_the_mark_of_a_dropped_family_outlives_logs_that_were_skipped() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    let gone = FamilyId::new(5);
+    let first = wal.append(record(b"of a family that is dropped").families(&[gone])).unwrap().seqs.first();
+    wal.hold("replica", first, None).unwrap();
+    wal.rotate().unwrap();
+    wal.append(record(b"of another")).unwrap();
+    wal.drop_family(gone).unwrap();
+    wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    let (wal, records, _) = life::reopen(options(&storage));
+    assert_eq!(records, []);
+    assert!(wal.logs()[0].skipped);
+    wal.append(record(b"more")).unwrap();
+    wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+    // Nothing is closed: the next open reads everything.
+    drop(wal);
+    let (wal, records, _) = life::reopen(options(&storage));
+    assert_eq!(records, [], "what was dropped does not come back");
+    assert!(wal.flushed(gone).is_some());
+    wal.release_hold("replica").unwrap();
+    assert_eq!(wal.flushed(gone), None, "nothing is left of it");
+}
+
+#[test]
+fn v16_v3_damage_in_a_log_that_is_skipped_is_seen_by_whoever_reads_it() {
+    let storage = flushed(2, 20, 3000);
+    let mut files = storage.files();
+    files.get_mut("000001.wal").unwrap()[30_000] ^= 1;
+    let damaged = || MemStorage::from_files(files.clone());
+    assert!(matches!(options(&damaged()).mode(RecoveryMode::Strict).recover(), Err(Error::Damaged(_))));
+    assert!(matches!(options(&damaged()).recover().unwrap().finish_without_replay(), Err(Error::Damaged(_))));
+    assert_eq!(options(&damaged()).inspect().unwrap().report().verdict, Verdict::Damaged);
+    // The window for duplicates is filled from flushed records too.
+    let with_window = options(&damaged()).duplicates(Window::new(100)).recover().unwrap();
+    assert!(matches!(with_window.records().next(), Some(Err(Error::Damaged(_)))));
+    let (wal, records, report) = life::reopen(options(&damaged()));
+    assert_eq!((records.len(), report.records), (0, 40));
+    drop(wal);
+    // Header and seal are read.
+    for at in [50, files["000001.wal"].len() - 20] {
+        let mut files = storage.files();
+        files.get_mut("000001.wal").unwrap()[at] ^= 1;
+        let refused = options(&MemStorage::from_files(files)).recover();
+        assert!(matches!(refused, Err(Error::Damaged(_))), "byte {at}");
+    }
+}
+
+/// A life with marks, cut at any operation of its close: what is flushed is left out or handed out as its marks say, and everything else is there.
+/// And again in the open that follows, and in the life after it.
+#[test]
+fn v11_v15_v19_a_close_or_an_open_that_is_cut_anywhere_loses_nothing_that_is_not_flushed() {
+    let other = FamilyId::new(1);
+    let lived = || {
+        let disk = SimStorage::new();
+        let wal = life::open(&disk);
+        let mut seqs = Vec::new();
+        for number in 0..12 {
+            if number % 3 == 0 && number > 0 {
+                wal.rotate().unwrap();
+            }
+            // Of the other family are the first record, which keeps all logs, and the last but one.
+            let family = if number == 0 || number == 10 { other } else { FamilyId::DEFAULT };
+            let payload = payload(number, 100);
+            seqs.push(wal.append(record(&payload).families(&[family])).unwrap().seqs.last());
+        }
+        wal.mark_flushed(FamilyId::DEFAULT, seqs[11]).unwrap();
+        wal.housekeep().unwrap();
+        (disk, wal)
+    };
+    let cuts = |disk: &SimStorage| {
+        let seeds = (0..4).map(|seed| disk.crash(seed));
+        let extremes = [disk.process_crash(), disk.crash_all_lost(), disk.crash_all_kept()];
+        seeds.chain(extremes).collect::<Vec<_>>()
+    };
+    let indices = |recovery: &Recovery| -> Vec<u64> {
+        recovery.records().map(|found| found.unwrap().index.get()).collect()
+    };
+    let (mut closes, mut skips, mut opens) = (0, 0, 0);
+    for cut in 0.. {
+        let (disk, wal) = lived();
+        disk.crash_after(cut);
+        let closed = wal.close().is_ok();
+        drop(wal);
+        closes += 1;
+        for disk in cuts(&disk) {
+            for cut in 0.. {
+                let disk = disk.fork();
+                disk.crash_after(cut);
+                let opened = options(&disk).recover();
+                let finished = opened.and_then(|recovery| {
+                    assert_eq!(indices(&recovery), [1, 11], "close cut at {cut}, closed: {closed}");
+                    recovery.finish()
+                });
+                opens += 1;
+                let Ok((wal, _)) = finished else {
+                    let recovery = options(&disk.crash(cut)).recover().unwrap();
+                    assert_eq!(indices(&recovery), [1, 11], "an open cut at {cut}");
+                    continue;
+                };
+                skips += usize::from(wal.logs().iter().any(|log| log.skipped));
+                let Ok(appended) = wal.append(record(b"more")) else { continue };
+                assert_eq!(appended.index.get(), 13);
+                for disk in cuts(&disk) {
+                    assert_eq!(indices(&options(&disk).recover().unwrap()), [1, 11, 13]);
+                }
+                break;
+            }
+        }
+        if closed {
+            break;
+        }
+    }
+    assert!(
+        closes > 4 && opens > 200 && skips >= 7,
+        "{closes} closes, {opens} opens, {skips} with logs skipped"
+    );
 }

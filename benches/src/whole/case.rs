@@ -30,7 +30,7 @@ pub enum Workload {
     Held(usize),
     /// Deleting 50 logs of 1 MiB.
     Delete,
-    /// Opening a log whose records are all flushed; the size is how many logs there are.
+    /// Opening a log whose records are all flushed; the size is how many logs there are, which a hold keeps, the newest of 64 MiB.
     Open,
 }
 

@@ -50,8 +50,11 @@ const TICKETS_LOG_BYTES: u64 = 3 << 29;
 /// How often [`Workload::Delete`] deletes in a measurement.
 pub const DELETE_ROUNDS: usize = 3;
 
-/// Records of 1 KiB in each log of [`Workload::Open`].
+/// Records of 1 KiB in each log of [`Workload::Open`] but the newest.
 const OPEN_RECORDS: usize = 16;
+
+/// The same in the newest: 64 MiB.
+const OPEN_NEWEST_RECORDS: usize = 64 << 10;
 
 /// Submitted in a row in [`Workload::Tickets`], so that the clock is not read for each.
 const SUBMITTED: usize = 64;
@@ -346,15 +349,14 @@ fn delete(case: &Case) -> Measured {
     Measured { records, seconds, appended: records, ..Measured::default() }.latencies(took)
 }
 
-/// As many logs as the case's size says, all flushed; but somebody holds their files, so that they cannot be deleted.
+/// As many logs as the case's size says, all flushed; but a hold keeps them.
 fn prepare_open(case: &Case) {
     let storage = CountingStorage::new(case.prepared());
-    storage.counts().keep_files();
     let recovery = options(case, Arc::new(storage)).recover();
     let (wal, _) = recovery.and_then(|recovery| recovery.finish_without_replay()).expect("a new log");
     let payload = [7; 1024];
     for log in 1..=case.size {
-        for _ in 0..OPEN_RECORDS {
+        for _ in 0..if log < case.size { OPEN_RECORDS } else { OPEN_NEWEST_RECORDS } {
             wal.append_with(record(&payload), Durability::Buffered).expect("an append");
         }
         if log < case.size {
@@ -362,7 +364,10 @@ fn prepare_open(case: &Case) {
         }
     }
     wal.sync().expect("a sync");
+    let first = wal.logs().first().and_then(|log| log.seqs).expect("records").first();
+    wal.hold("replica", first, None).expect("a hold");
     wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().expect("records")).expect("a mark");
+    assert!(wal.logs().len() >= case.size, "all are there");
     wal.close().expect("a clean end");
 }
 
@@ -375,7 +380,6 @@ fn open(case: &Case) -> Measured {
     }
     let storage = CountingStorage::new(directory.path());
     let counts = storage.counts();
-    counts.keep_files();
     let measured = load::once(|| {
         let recovery = options(case, Arc::new(storage)).recover().expect("it was closed cleanly");
         assert_eq!(recovery.records().count(), 0, "nothing to replay");

@@ -7,9 +7,10 @@
 //!   | highest u64 | lowest u64 | active u64 | next index u64 | sequence floor u64 | sealed through u64
 //!   | clean end: log u64, end u64, next index u64 | config fingerprint u64 | families u32, each: family u32, flushed u64
 //!   | holds u32, each: flags u8, name length u8, name, from u64, to u64, budget u64, since u64
+//!   | with a clean end: flushed logs u32, each: first u64, last u64
 //! ```
 //!
-//! A slot may end behind the families: then there are no holds.
+//! A slot may end behind the families: then there are no holds. It may end behind the holds: then no log is known to be flushed.
 //!
 //! The checksum is seeded with the slot's number and covers the length and all that follows it, to the length.
 
@@ -30,14 +31,22 @@ pub const HOLDS_MAX: usize = 64;
 /// Longest name of a hold in bytes (64).
 pub const HOLD_NAME_BYTES_MAX: usize = 64;
 
+/// Most ranges of logs of which a clean end says that they are flushed (512).
+pub const FLUSHED_RANGES_MAX: usize = 512;
+
 /// First bytes of a slot, behind checksum and length.
 pub const MAGIC: [u8; 8] = *b"\x89WALCK\x1a\n";
 
 pub(crate) const FIXED_BYTES: usize = 4 + 4 + 8 + 2 + 2 + 8 + 16 + 11 * 8 + 4;
 const FAMILY_BYTES: usize = 4 + 8;
 const HOLD_BYTES: usize = 1 + 1 + 4 * 8;
-const FULL_BYTES: usize =
-    FIXED_BYTES + FAMILIES_MAX * FAMILY_BYTES + 4 + HOLDS_MAX * (HOLD_BYTES + HOLD_NAME_BYTES_MAX);
+const RANGE_BYTES: usize = 2 * 8;
+const FULL_BYTES: usize = FIXED_BYTES
+    + FAMILIES_MAX * FAMILY_BYTES
+    + 4
+    + HOLDS_MAX * (HOLD_BYTES + HOLD_NAME_BYTES_MAX)
+    + 4
+    + FLUSHED_RANGES_MAX * RANGE_BYTES;
 const _: () = assert!(FULL_BYTES <= SLOT_BYTES, "a full slot fits");
 
 /// Beside the number of a family: it was dropped.
@@ -142,8 +151,8 @@ pub fn hold_name_is_valid(name: &str) -> bool {
     (1..=HOLD_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
-/// Where a cleanly closed log ended (rule PR5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a cleanly closed log ended (rule PR5), and what of it nobody has to replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CleanEnd {
     /// The last log.
     pub log: LogNumber,
@@ -151,6 +160,26 @@ pub struct CleanEnd {
     pub end: u64,
     /// Index after the last record.
     pub next_index: Index,
+    /// The live logs in them are flushed: every record in every family that it touches. Ascending, with numbers between them, none above `log`; at
+    /// most [`FLUSHED_RANGES_MAX`]. Of a log that is in none of them nothing is said.
+    pub flushed_logs: Vec<LogRange>,
+}
+
+impl CleanEnd {
+    /// Whether it says that everything in this log is flushed.
+    pub fn is_flushed(&self, log: LogNumber) -> bool {
+        let at = self.flushed_logs.partition_point(|range| range.last < log);
+        self.flushed_logs.get(at).is_some_and(|range| range.first <= log)
+    }
+}
+
+/// Logs with neighbouring numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRange {
+    /// The first.
+    pub first: LogNumber,
+    /// The last.
+    pub last: LogNumber,
 }
 
 /// Why a slot cannot be believed.
@@ -210,11 +239,12 @@ impl Checkpoint {
         }
     }
 
-    /// The bytes of the slot. At most [`FAMILIES_MAX`] families and [`HOLDS_MAX`] holds fit; the caller refuses more, and bad names, before it
-    /// gets here.
+    /// The bytes of the slot. At most [`FAMILIES_MAX`] families, [`HOLDS_MAX`] holds and [`FLUSHED_RANGES_MAX`] ranges of flushed logs fit; the
+    /// caller refuses more, and bad names, before it gets here.
     pub fn encode(&self, slot: Slot) -> Vec<u8> {
         let holds: usize = self.holds.keys().map(|name| HOLD_BYTES + name.len()).sum();
-        let length = FIXED_BYTES + self.flushed.len() * FAMILY_BYTES + 4 + holds;
+        let ranges = self.clean_end.as_ref().map_or(0, |clean| 4 + clean.flushed_logs.len() * RANGE_BYTES);
+        let length = FIXED_BYTES + self.flushed.len() * FAMILY_BYTES + 4 + holds + ranges;
         let mut bytes = Vec::with_capacity(length);
         // A slot is far below 4 GiB.
         bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
@@ -223,8 +253,8 @@ impl Checkpoint {
         bytes.extend_from_slice(&LOWEST_READER_VERSION.to_le_bytes());
         bytes.extend_from_slice(&self.version.to_le_bytes());
         bytes.extend_from_slice(self.wal_id.as_bytes());
-        let clean =
-            self.clean_end.map_or([0; 3], |clean| [clean.log.get(), clean.end, clean.next_index.get()]);
+        let clean = self.clean_end.as_ref();
+        let clean = clean.map_or([0; 3], |clean| [clean.log.get(), clean.end, clean.next_index.get()]);
         let numbers = [
             self.epoch.get(),
             self.highest.get(),
@@ -256,6 +286,13 @@ impl Checkpoint {
             let to = hold.to.map_or(0, SeqNum::get);
             for number in [hold.from.get(), to, hold.budget.unwrap_or_default(), hold.since_micros] {
                 bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        if let Some(CleanEnd { flushed_logs, .. }) = &self.clean_end {
+            bytes.extend_from_slice(&u32::try_from(flushed_logs.len()).unwrap_or(u32::MAX).to_le_bytes());
+            for range in flushed_logs {
+                bytes.extend_from_slice(&range.first.get().to_le_bytes());
+                bytes.extend_from_slice(&range.last.get().to_le_bytes());
             }
         }
         let mut slot_bytes = slot.checksum(&bytes).to_le_bytes().to_vec();
@@ -301,10 +338,11 @@ impl Checkpoint {
         let seq_floor = SeqNum::new(fields.u64()?);
         let sealed_through = LogNumber::new(fields.u64()?);
         let (clean_log, end, clean_index) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let clean_end = (clean_log != 0).then_some(CleanEnd {
+        let mut clean_end = (clean_log != 0).then_some(CleanEnd {
             log: LogNumber::new(clean_log),
             end,
             next_index: Index::new(clean_index),
+            flushed_logs: Vec::new(),
         });
         (clean_end.is_some() || (end, clean_index) == (0, 0)).then_some(())?;
         let config_fingerprint = fields.u64()?;
@@ -322,6 +360,10 @@ impl Checkpoint {
         }
         // Slots that were written before there were holds end here.
         let holds = if fields.0.is_empty() { BTreeMap::new() } else { Self::parse_holds(&mut fields)? };
+        // Slots that were written before a clean end said what is flushed end here.
+        if let Some(clean) = clean_end.as_mut().filter(|_| !fields.0.is_empty()) {
+            clean.flushed_logs = parse_ranges(&mut fields, clean.log)?;
+        }
         let in_order =
             active <= highest && sealed_through <= highest && lowest.get() > 0 && next_index.get() > 0;
         in_order.then_some(Self {
@@ -367,4 +409,18 @@ impl Checkpoint {
         }
         Some(holds)
     }
+}
+
+/// Ranges of logs up to `highest`.
+fn parse_ranges(fields: &mut Fields<'_>, highest: LogNumber) -> Option<Vec<LogRange>> {
+    let count = usize::try_from(fields.u32()?).ok().filter(|count| *count <= FLUSHED_RANGES_MAX)?;
+    let mut ranges = Vec::<LogRange>::new();
+    for _ in 0..count {
+        let (first, last) = (LogNumber::new(fields.u64()?), LogNumber::new(fields.u64()?));
+        // Neighbours would be one range, so that one content has one encoding. Log 0 does not exist.
+        let before = ranges.last().map_or(Some(LogNumber::default()), |before| before.last.next())?;
+        (before < first && first <= last && last <= highest).then_some(())?;
+        ranges.push(LogRange { first, last });
+    }
+    Some(ranges)
 }

@@ -298,7 +298,8 @@ pub(crate) fn checkpoint_of(storage: &dyn Storage, logs: &[LogNumber]) -> Result
     (content.next_index, content.config_fingerprint) = (last.first_index, last.config_fingerprint);
     if let Ok((seal, end)) = image::read_to_seal(storage.open_source(&names::log_name(last.log))?, last) {
         content.next_index = seal.next_index;
-        content.clean_end = Some(CleanEnd { log: last.log, end, next_index: seal.next_index });
+        content.clean_end =
+            Some(CleanEnd { log: last.log, end, next_index: seal.next_index, flushed_logs: Vec::new() });
     }
     Ok(Some(content))
 }

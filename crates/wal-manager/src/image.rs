@@ -274,7 +274,8 @@ fn checkpoint_of(base: Checkpoint, pieces: &[Piece], made: &[Made]) -> Checkpoin
     (content.lowest, content.highest, content.active) = (first.log, last.log, last.log);
     content.sealed_through = last.log;
     content.next_index = next_index;
-    content.clean_end = Some(CleanEnd { log: last.log, end: piece.end, next_index });
+    content.clean_end =
+        Some(CleanEnd { log: last.log, end: piece.end, next_index, flushed_logs: Vec::new() });
     let read =
         last.seal.seqs.map_or(piece.header.seq_floor, |seqs| seqs.last().next().unwrap_or(seqs.last()));
     content.seq_floor = content.seq_floor.max(read);

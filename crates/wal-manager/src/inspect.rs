@@ -100,6 +100,7 @@ pub(crate) fn logs(prefix: &[Walked]) -> Vec<LogInfo> {
         records: walked.records,
         seqs: walked.seqs,
         families: walked.families.clone(),
+        skipped: false,
         state: match walked.seal {
             _ if after == 0 => LogState::Active,
             Some(_) => LogState::Sealed,

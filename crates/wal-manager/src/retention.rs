@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, info_span, warn};
-use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, Hold};
+use wal_format::checkpoint::{Checkpoint, FAMILIES_MAX, FLUSHED_RANGES_MAX, Hold, LogRange};
 use wal_format::{FamilyId, LogNumber, SeqNum, SeqRange};
 use wal_io::Storage;
 
@@ -45,6 +45,8 @@ pub struct LogInfo {
     pub seqs: Option<SeqRange>,
     /// The highest sequence number of each family in it.
     pub families: BTreeMap<FamilyId, SeqNum>,
+    /// The open has not read it, because the last clean end says that all of it is flushed: `families` is empty though records may be there.
+    pub skipped: bool,
     /// What it is at the moment.
     pub state: LogState,
     /// Microseconds since 1970 when it was begun.
@@ -102,6 +104,7 @@ impl Retention {
             records: old.records,
             seqs: old.seqs,
             families: old.families,
+            skipped: old.skipped,
             state: if old.sealed { LogState::Sealed } else { LogState::Closed },
             created_micros: old.created_micros,
         });
@@ -120,6 +123,7 @@ impl Retention {
             records: log.records,
             seqs: log.seqs,
             families: log.families.clone(),
+            skipped: false,
             state: LogState::Closed,
             created_micros: log.created_micros,
         });
@@ -268,6 +272,21 @@ struct Released {
 pub(crate) fn are_flushed(families: &BTreeMap<FamilyId, SeqNum>, flushed: &Flushed) -> bool {
     families.iter().all(|(family, last)| flushed.get(family).is_some_and(|through| through >= last))
         || seeded_bug!(DeletesUnflushed) && families.keys().any(|family| flushed.contains_key(family))
+}
+
+/// The logs of which everything is flushed, as many ranges of them as CHECKPOINT has room for. One that was skipped was flushed before, and marks only
+/// grow.
+pub(crate) fn flushed_logs(logs: &[LogInfo], flushed: &Flushed) -> Vec<LogRange> {
+    let is_flushed = |info: &LogInfo| {
+        are_flushed(&info.families, flushed)
+            || seeded_bug!(ListsUnflushed) && info.families.keys().any(|family| flushed.contains_key(family))
+    };
+    let alike = logs.chunk_by(|one, next| is_flushed(one) == is_flushed(next));
+    let ranges = alike.filter_map(|alike| {
+        let (first, last) = (alike.first()?, alike.last()?);
+        is_flushed(first).then_some(LogRange { first: first.log, last: last.log })
+    });
+    ranges.take(FLUSHED_RANGES_MAX).collect()
 }
 
 /// Whether the engine does not need a log behind which the frontier stands. What lies below the floor was given up by a deletion whose update failed,
@@ -452,10 +471,13 @@ impl Inner {
                 self.retention.raise_oldest_seq(next);
             }
         }
-        let left = || old.iter().skip(gone).map(|info| &info.families).chain([&active]);
+        let left = || old.iter().skip(gone);
+        // Whatever is in a log that was skipped is left out of the next replay only because of its mark.
+        let any_skipped = left().any(|info| info.skipped) && !seeded_bug!(SkippedLogsHoldNothing);
         let Claims { flushed, dropped: families, .. } = claims;
         families.retain(|family| {
-            let needed = left().any(|families| families.contains_key(family));
+            let here = left().map(|info| &info.families).chain([&active]);
+            let needed = any_skipped || here.into_iter().any(|families| families.contains_key(family));
             if !needed {
                 flushed.remove(family);
             }

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::{Arc, PoisonError, TryLockError};
 
 use tracing::{info, info_span, warn};
+use wal_format::checkpoint::CleanEnd;
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
 use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::housekeeping::Work;
 use crate::names;
 use crate::record::Position;
+use crate::retention::flushed_logs;
 use crate::state::ActiveLog;
 use crate::sync::{Mutex, MutexGuard};
 use crate::wal::Inner;
@@ -423,10 +425,13 @@ impl Inner {
         drop(at_disk);
         let recorded = sealed.map_err(Error::from).and_then(|()| {
             let all_sealed = self.retention.all_sealed();
+            // No record comes any more, and a mark that comes still only makes more of them flushed.
+            let logs = self.logs();
             self.update_checkpoint(|content| {
                 let next_index = content.next_index;
+                let flushed_logs = flushed_logs(&logs, &content.flushed);
                 content.clean_end =
-                    Some(wal_format::checkpoint::CleanEnd { log: end.log, end: end.offset, next_index });
+                    Some(CleanEnd { log: end.log, end: end.offset, next_index, flushed_logs });
                 if all_sealed {
                     content.sealed_through = end.log;
                 }

@@ -582,6 +582,7 @@ impl Inner {
             records: active.records,
             seqs: active.seqs,
             families: active.families.clone(),
+            skipped: false,
             state: if state.closed { LogState::Sealed } else { LogState::Active },
             created_micros: active.created_micros,
         });

@@ -202,6 +202,12 @@ bugs! {
     SealBelievedUnread "P5",
     /// What a replay learns of the families in the logs is forgotten.
     ReplayForgetsFamilies "G8",
+    /// A clean end says that a log is flushed when one of its families is.
+    ListsUnflushed "V11",
+    /// Nobody remembers that a log was skipped, and the mark of a dropped family goes while there may be records of it.
+    SkippedLogsHoldNothing "G8",
+    /// An open leaves the clean end in CHECKPOINT, and what it says of flushed logs.
+    CleanEndOutlivesTheOpen "PR5",
     /// A replay of several logs goes one log too far at the end of the first.
     ReplaySkipsALog "V11",
     /// A record that comes as the one before did is taken for the next, whatever its index and its sequence numbers are.

@@ -95,7 +95,7 @@ impl Stat<'_> {
     fn new(inspection: &Inspection) -> Self {
         let (report, logs) = (inspection.report(), inspection.logs());
         let checkpoint = inspection.checkpoint();
-        let clean = checkpoint.and_then(|content| content.clean_end);
+        let clean = checkpoint.and_then(|content| content.clean_end.as_ref());
         let holds = checkpoint.into_iter().flat_map(|content| &content.holds);
         let number = |seq: SeqNum| seq.get();
         Self {

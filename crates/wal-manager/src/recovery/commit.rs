@@ -45,6 +45,8 @@ pub(crate) struct OldLog {
     pub(crate) records: u64,
     pub(crate) seqs: Option<SeqRange>,
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    /// Nobody has read it, and its families are not known: all of it is flushed.
+    pub(crate) skipped: bool,
     pub(crate) created_micros: u64,
     /// Whether its seal is known to be durable.
     pub(crate) sealed: bool,
@@ -162,7 +164,9 @@ pub(crate) fn commit(
             content.epoch = epoch;
             content.highest = log;
             content.lowest = lowest;
-            content.clean_end = None;
+            if !seeded_bug!(CleanEndOutlivesTheOpen) {
+                content.clean_end = None;
+            }
             if seeded_bug!(HoldsForgotten) {
                 content.holds.clear();
             }
@@ -202,6 +206,7 @@ impl OldLog {
             records: walked.records,
             seqs: walked.seqs,
             families: walked.families.clone(),
+            skipped: walked.skipped,
             created_micros: walked.header.created_micros,
             sealed: walked.log <= sealed_through,
         }

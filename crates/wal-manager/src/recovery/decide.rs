@@ -81,7 +81,10 @@ pub(crate) fn decide_unread(
 ) -> Result<Option<Plan>> {
     let plan = decide_by(storage, checkpoint, listing, Survey::Vouch)?;
     Ok(plan.filter(|plan| {
-        let clean = |log: &LogReport| matches!(log.verdict, LogVerdict::Clean | LogVerdict::Deleted);
+        // Whether a file that was made ahead is blank was looked at, as when every byte is read (RC7).
+        let clean = |log: &LogReport| {
+            matches!(log.verdict, LogVerdict::Clean | LogVerdict::Deleted | LogVerdict::Prepared)
+        };
         plan.refusal.is_none() && plan.findings.is_empty() && plan.reports.iter().all(clean)
     }))
 }

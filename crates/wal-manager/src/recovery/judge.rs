@@ -98,7 +98,7 @@ impl Judge<'_> {
         let recorded = checkpoint.active > walked.log
             || checkpoint.sealed_through >= walked.log
             || checkpoint.next_index > walked.next_index
-            || checkpoint.clean_end.is_some_and(|clean| clean.log == walked.log);
+            || checkpoint.clean_end.as_ref().is_some_and(|clean| clean.log == walked.log);
         if seeded_bug!(DamageIsTorn) {
             return None;
         }
@@ -120,7 +120,7 @@ impl Judge<'_> {
         newest: bool,
     ) -> (LogVerdict, Option<Proof>, Option<Reason>) {
         let checkpoint = self.checkpoint;
-        let clean = checkpoint.clean_end.filter(|clean| clean.log == walked.log);
+        let clean = checkpoint.clean_end.as_ref().filter(|clean| clean.log == walked.log);
         let expected_end = walked.end.or(clean.map(|clean| clean.end));
         let before = context.successor.and_then(|next| next.predecessor);
         let other_content = before.is_some_and(|before| before.digest != walked.digest.get())
@@ -164,7 +164,7 @@ impl Judge<'_> {
             return (verdict(&facts), must_be_sealed.then_some(Proof::Checkpoint), reason);
         }
         // CHECKPOINT says the newest log was closed cleanly, and yet there is a newer one.
-        let stale = newest && checkpoint.clean_end.is_some_and(|clean| clean.log < walked.log);
+        let stale = newest && checkpoint.clean_end.as_ref().is_some_and(|clean| clean.log < walked.log);
         if stale {
             return (LogVerdict::Damaged, Some(Proof::LaterLog(walked.log)), Some(Reason::StaleCheckpoint));
         }

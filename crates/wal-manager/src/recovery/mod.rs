@@ -19,7 +19,6 @@ pub(crate) mod unread;
 mod vouch;
 
 use std::collections::BTreeMap;
-use std::slice::SliceIndex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +72,8 @@ pub enum RecoveryMode {
 ///
 /// # A directory that was closed cleanly
 /// is not read when it is opened in the default mode: headers, seals and CHECKPOINT say what is in it, and each record is checked when it is
-/// handed out. Damage is an error of the records then, the same that the open would have been; and nothing is changed in the directory before
+/// handed out. Logs of which everything was flushed when it was closed are not read at all, unless a window for duplicates wants them
+/// ([`Options::duplicates`]). Damage is an error of the records then, the same that the open would have been; and nothing is changed in the directory before
 /// [`Recovery::finish`]. Whoever wants to know before takes [`RecoveryMode::Strict`], or looks ([`Options::inspect`]).
 #[derive(Debug)]
 pub struct Recovery {
@@ -190,7 +190,13 @@ impl Recovery {
         };
         let was_read = unread.is_none();
         let plan = match unread {
-            Some(plan) => plan,
+            Some(mut plan) => {
+                for walked in &mut plan.prefix {
+                    // A window for duplicates is filled from flushed records too.
+                    walked.skipped &= options.window.is_none();
+                }
+                plan
+            }
             None => {
                 let meter = Meter::new(options.on_progress.clone());
                 decide(&*storage, &loaded.content, listing, &meter, options.threads)?
@@ -212,7 +218,8 @@ impl Recovery {
             let (parts, stream) = opening.commit(&mut report)?;
             return Ok(Self::new(Stage::Committed(Box::new(parts)), report, stream, flushed, threads));
         }
-        let parts = opening.plan.prefix.iter().map(Part::unread).collect();
+        let to_replay = opening.plan.prefix.iter().filter(|walked| !walked.skipped);
+        let parts = to_replay.map(Part::unread).collect();
         Ok(Self::new(Stage::Unread(Box::new(opening)), report, Stream::new(parts, None), flushed, threads))
     }
 
@@ -238,7 +245,7 @@ impl Recovery {
     /// Of the records, each is a `Result`: a file cannot be read; or, in a directory that was closed cleanly, damage. An error is the last that
     /// comes, and [`Recovery::finish`] then refuses.
     pub fn records(&self) -> Records {
-        self.replay(self.stream.clone(), &self.replayed, self.judge(.., self.replay_of_unread()))
+        self.replay(self.stream.clone(), &self.replayed, self.judge(&self.stream, self.replay_of_unread()))
     }
 
     /// Replays with several threads ([`Options::recovery_threads`](crate::Options::recovery_threads)): calls `each` for every record that
@@ -264,8 +271,10 @@ impl Recovery {
         let replay = self.replay_of_unread();
         let jobs: Vec<_> = parts
             .into_iter()
-            .enumerate()
-            .map(|(i, part)| (part, self.judge(i..=i, replay.clone())))
+            .map(|part| {
+                let judge = self.judge(&part, replay.clone());
+                (part, judge)
+            })
             .collect();
         let learned = self.threads.each(jobs, |(part, judge), is_wanted| {
             let replayed = Arc::default();
@@ -294,14 +303,9 @@ impl Recovery {
     }
 
     /// Who is asked when one of these logs is not as it was said to be.
-    fn judge(
-        &self,
-        logs: impl SliceIndex<[Walked], Output = [Walked]>,
-        replay: Option<Arc<Replay>>,
-    ) -> Option<Unread> {
+    fn judge(&self, logs: &Stream, replay: Option<Arc<Replay>>) -> Option<Unread> {
         let Stage::Unread(opening) = &self.stage else { return None };
-        let Opening { storage, options, loaded, plan, .. } = &**opening;
-        let logs = plan.prefix.get(logs).unwrap_or_default();
+        let Opening { storage, options, loaded, .. } = &**opening;
         Some(Unread::new(Arc::clone(storage), options, loaded, logs, replay?))
     }
 

@@ -93,6 +93,11 @@ impl Stream {
         Self { parts: parts.into(), salvage }
     }
 
+    /// What it reads, in order.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
     /// Each part by itself, if they can be read in any order: a salvage looks at what came before.
     pub(crate) fn split(&self) -> Option<Vec<Self>> {
         let one = |part: &Part| Self::new(vec![part.clone()], None);

@@ -141,6 +141,8 @@ pub(crate) struct Walked {
     pub(crate) seq_floor: SeqNum,
     /// Highest sequence number of each family.
     pub(crate) families: BTreeMap<FamilyId, SeqNum>,
+    /// Nothing between header and seal is read by the open or by the replay, because all of it is flushed: the families stay unknown.
+    pub(crate) skipped: bool,
     /// Why it stops at `good_end`; `None` at its end.
     pub(crate) fault: Option<Reason>,
     /// The promise that covers most, wherever it stands.
@@ -222,6 +224,7 @@ pub(crate) fn walk(file: LogFile, header: FileHeader, end: Option<u64>, meter: &
         length: file.length,
         end,
         families,
+        skipped: false,
         fault,
         promise,
         seal,

@@ -13,7 +13,8 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::Options;
 use crate::recovery::progress::Meter;
-use crate::recovery::{Walked, count, decide, list, report};
+use crate::recovery::stream::Stream;
+use crate::recovery::{count, decide, list, report};
 use crate::report::Verdict;
 use crate::sync::{AtomicBool, Mutex};
 
@@ -86,13 +87,13 @@ impl Unread {
         storage: Arc<dyn Storage>,
         options: &Options,
         loaded: &Loaded,
-        logs: &[Walked],
+        logs: &Stream,
         replay: Arc<Replay>,
     ) -> Self {
         let (mut before, mut total) = (BTreeMap::new(), 0_u64);
-        for walked in logs {
-            before.insert(walked.log, total);
-            total = total.saturating_add(walked.good_end);
+        for part in logs.parts() {
+            before.insert(part.log, total);
+            total = total.saturating_add(part.end);
         }
         replay.meter.expect(total);
         let (options, checkpoint) = (options.clone(), loaded.content.clone());

@@ -1,7 +1,7 @@
 //! What a log holds by its header, its seal and CHECKPOINT, without reading what lies between them.
 //!
 //! This decides which logs there are and where they end, and never that their bytes are good: each record is checked when it is handed out,
-//! and the log against its seal at its end (decision 0030).
+//! and the log against its seal at its end (decision 0030). Logs that a clean end lists as flushed hand out none (decision 0036).
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(super) fn vouched(
 ) -> Result<Option<Walked>> {
     // INVARIANT: PR5. Only what CHECKPOINT knows to be sealed is surely on the disk up to its seal.
     // Without a clean end nobody vouches for the newest log, since none follows it.
-    let clean = checkpoint.clean_end;
+    let clean = checkpoint.clean_end.as_ref();
     if checkpoint.sealed_through < file.log || clean.is_some_and(|clean| clean.log < file.log) {
         return Ok(None);
     }
@@ -62,6 +62,7 @@ pub(super) fn vouched(
         seq_floor,
         // Learned when the records are read.
         families: BTreeMap::new(),
+        skipped: clean.is_some_and(|clean| clean.is_flushed(file.log)),
         fault: None,
         promise: None,
         seal: Some((at, seal)),
