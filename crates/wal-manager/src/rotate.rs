@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, info_span, warn};
 use wal_format::checkpoint::CleanEnd;
@@ -84,7 +84,7 @@ impl Inner {
     /// Rotates if the active log is `only` (or whatever it is, for `None`) and holds a record.
     pub(crate) fn rotate(self: &Arc<Self>, only: Option<LogNumber>) -> Result<Option<SealedLog>> {
         let begin = self.clock.monotonic();
-        let (mut next, waited) = self.rotation.lock_and_tell();
+        let mut next = self.rotation.lock();
         let state = self.commit.lock();
         state.check()?;
         let (active, empty, bytes) = (state.active.log, state.active.records == 0, state.accepted.offset);
@@ -98,9 +98,6 @@ impl Inner {
         let _entered = span.enter();
         allowed?;
         next.likely = only.is_none().then(|| bytes.next_multiple_of(FILL_STEP_BYTES));
-        if waited || next.ready.is_none() {
-            self.metrics.rotation_waits.increment(1);
-        }
         let done = self.rotate_from(active, &mut next).map_err(|error| self.disk_error(error));
         if let Err(error) = &done {
             self.metrics.rotation_failures.increment(1);
@@ -121,6 +118,7 @@ impl Inner {
                 if !seeded_bug!(PreparedTooEarly) {
                     self.commit.sync()?;
                 }
+                self.metrics.rotation_waits.increment(1);
                 self.prepare(active, slot)?
             }
         };
@@ -449,14 +447,5 @@ impl Rotation {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Next> {
         // Whatever a rotation that panicked left here is true.
         self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The same, and whether somebody was at it: who makes the next log, or rotates.
-    fn lock_and_tell(&self) -> (MutexGuard<'_, Next>, bool) {
-        match self.next.try_lock() {
-            Ok(next) => (next, false),
-            Err(TryLockError::Poisoned(next)) => (next.into_inner(), false),
-            Err(TryLockError::WouldBlock) => (self.lock(), true),
-        }
     }
 }

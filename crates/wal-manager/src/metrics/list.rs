@@ -100,7 +100,7 @@ metrics! {
         "Time of one successful rotation, as who asked for it waited.";
     Counter ROTATION_FAILURES = "wal_rotation_failures_total", Count,
         "Rotations, and next logs made ahead, that failed and left the old log writable.";
-    Counter ROTATION_WAITS = "wal_rotation_waits_total", Count, "Rotations that had to wait for the next file, or to make it themselves.";
+    Counter ROTATION_WAITS = "wal_rotation_waits_total", Count, "Rotations that had to make the next file themselves.";
     Histogram PREPARE_SECONDS = "wal_prepare_duration_seconds", Seconds,
         "Time of making the file of one next log, recording it included.";
     Gauge NEXT_LOG_READY = "wal_next_log_ready", Count, "1 while the next log is made and waits for the rotation.";

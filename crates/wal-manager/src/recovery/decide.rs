@@ -85,7 +85,9 @@ pub(crate) fn decide_unread(
         let clean = |log: &LogReport| {
             matches!(log.verdict, LogVerdict::Clean | LogVerdict::Deleted | LogVerdict::Prepared)
         };
-        plan.refusal.is_none() && plan.findings.is_empty() && plan.reports.iter().all(clean)
+        // Where numbers are used up the open is refused before anything is handed out.
+        let has_next = plan.highest.next().is_some();
+        has_next && plan.refusal.is_none() && plan.findings.is_empty() && plan.reports.iter().all(clean)
     }))
 }
 
