@@ -16,7 +16,7 @@ use super::file::RawFile;
 const SLOTS: usize = 2;
 
 /// Words that threads sleep on, by the batch's number: more than there are batches about.
-const WORDS: usize = 4;
+const WORDS: u32 = 4;
 
 /// Group commit with a pipeline.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Pipelined {
     forming: Mutex<Forming>,
     free: Condvar,
     /// The last batch of which it is known that it and all before it are durable, by number.
-    durable: [AtomicU32; WORDS],
+    durable: [AtomicU32; WORDS as usize],
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Forming {
 impl Pipelined {
     pub(super) fn new(file: RawFile) -> Self {
         let spares = (0..SLOTS).map(|_| file.batch()).collect();
-        let forming = Forming { batch: file.batch(), records: 0, number: WORDS as u32, spares };
+        let forming = Forming { batch: file.batch(), records: 0, number: WORDS, spares };
         let durable = [0, 1, 2, 3].map(AtomicU32::new);
         Self { file, forming: Mutex::new(forming), free: Condvar::new(), durable }
     }
@@ -100,7 +100,7 @@ impl Pipelined {
     }
 
     fn word(&self, number: u32) -> &AtomicU32 {
-        &self.durable[number as usize % WORDS]
+        &self.durable[(number % WORDS) as usize]
     }
 
     fn lock(&self) -> MutexGuard<'_, Forming> {
