@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot};
 use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
 use wal_manager::{
@@ -568,6 +569,9 @@ fn v11_g8_the_mark_of_a_dropped_family_outlives_logs_that_were_skipped() {
     assert!(wal.logs()[0].skipped);
     wal.append(record(b"more")).unwrap();
     wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().unwrap()).unwrap();
+    // A family that came later is in no log that was skipped: where no log holds it, its mark does not stay.
+    wal.drop_family(FamilyId::new(6)).unwrap();
+    assert_eq!(wal.flushed(FamilyId::new(6)), None);
     // Nothing is closed: the next open reads everything.
     drop(wal);
     let (wal, records, _) = life::reopen(options(&storage));
@@ -599,6 +603,23 @@ fn v16_v3_damage_in_a_log_that_is_skipped_is_seen_by_whoever_reads_it() {
         let refused = options(&MemStorage::from_files(files)).recover();
         assert!(matches!(refused, Err(Error::Damaged(_))), "byte {at}");
     }
+}
+
+/// The list alone is not believed: no mark comes to the end of these logs.
+#[test]
+fn v11_a_list_of_flushed_logs_that_the_marks_contradict_is_not_believed() {
+    let mut files = flushed(2, 20, 3000).files();
+    let bytes = files.get_mut("CHECKPOINT").unwrap();
+    for slot in Slot::BOTH {
+        let place = &mut bytes[usize::try_from(slot.offset()).unwrap()..][..SLOT_BYTES];
+        let mut content = Checkpoint::decode(slot, place).unwrap();
+        assert!(content.clean_end.as_ref().is_some_and(|clean| !clean.flushed_logs.is_empty()));
+        content.flushed.clear();
+        let encoded = content.encode(slot);
+        place[..encoded.len()].copy_from_slice(&encoded);
+    }
+    let (_, records, _) = life::reopen(options(&MemStorage::from_files(files)));
+    assert_eq!(records.len(), 40, "nothing of it is flushed");
 }
 
 /// A life with marks, cut at any operation of its close: what is flushed is left out or handed out as its marks say, and everything else is there.

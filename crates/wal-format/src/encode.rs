@@ -141,7 +141,7 @@ impl LogEncoder {
     /// Fills up to the next multiple of `unit`, a power of two from 8 on; nothing where one is already. Where no chunk fits before that multiple, the
     /// filler reaches the one behind it: what was encoded always ends with a chunk, and never with zeros.
     pub fn filler(&mut self, bytes: &mut Vec<u8>, unit: u64) {
-        let unit = unit.max(CHUNK_BYTES_MIN as u64);
+        let unit = unit.max(CHUNK_BYTES_MIN as u64).next_power_of_two();
         if self.offset.is_multiple_of(unit) {
             return;
         }

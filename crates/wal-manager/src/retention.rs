@@ -72,6 +72,8 @@ pub(crate) struct Retention {
     old: Mutex<VecDeque<LogInfo>>,
     /// Held by who marks and deletes, one at a time.
     deletion: Mutex<Unlinks>,
+    /// The families that had a mark when the log was opened: logs that were skipped hold records of no others.
+    marked_at_open: BTreeSet<FamilyId>,
     /// No record with a lower sequence number is left, or will be soon. Held for moments only.
     oldest_seq: Mutex<SeqNum>,
     /// Names of deleted logs that are kept to become the next ones; CHECKPOINT does not know them any more. Held for moments only.
@@ -97,7 +99,12 @@ struct Unlink {
 }
 
 impl Retention {
-    pub(crate) fn new(old_logs: Vec<OldLog>, oldest_seq: SeqNum, unlink_later: Vec<String>) -> Self {
+    pub(crate) fn new(
+        old_logs: Vec<OldLog>,
+        marked_at_open: BTreeSet<FamilyId>,
+        oldest_seq: SeqNum,
+        unlink_later: Vec<String>,
+    ) -> Self {
         let old = old_logs.into_iter().map(|old| LogInfo {
             log: old.log,
             bytes: old.bytes,
@@ -112,7 +119,8 @@ impl Retention {
             unlink_later.into_iter().map(|name| Unlink { name, log: None, reusable: false }).collect();
         let deletion = Mutex::new(Unlinks { queue, unsynced: false });
         let oldest_seq = Mutex::new(oldest_seq);
-        Self { old: Mutex::new(old.collect()), deletion, oldest_seq, spares: Mutex::default() }
+        let old = Mutex::new(old.collect());
+        Self { old, deletion, marked_at_open, oldest_seq, spares: Mutex::default() }
     }
 
     /// A rotation closed `log`.
@@ -473,11 +481,13 @@ impl Inner {
         }
         let left = || old.iter().skip(gone);
         // Whatever is in a log that was skipped is left out of the next replay only because of its mark.
-        let any_skipped = left().any(|info| info.skipped) && !seeded_bug!(SkippedLogsHoldNothing);
+        let any_skipped = left().any(|info| info.skipped && info.records > 0);
+        let any_skipped = any_skipped && !seeded_bug!(SkippedLogsHoldNothing);
         let Claims { flushed, dropped: families, .. } = claims;
         families.retain(|family| {
             let here = left().map(|info| &info.families).chain([&active]);
-            let needed = any_skipped || here.into_iter().any(|families| families.contains_key(family));
+            let unknown = any_skipped && self.retention.marked_at_open.contains(family);
+            let needed = unknown || here.into_iter().any(|families| families.contains_key(family));
             if !needed {
                 flushed.remove(family);
             }

@@ -110,7 +110,8 @@ impl Parts {
     ) -> Self {
         let Committed { new_log, old_logs, read, next_index, seq_floor, oldest_seq, unlink_later, .. } =
             committed;
-        let retention = Retention::new(old_logs, oldest_seq, unlink_later);
+        let marked = checkpoint.content().flushed.into_keys().collect();
+        let retention = Retention::new(old_logs, marked, oldest_seq, unlink_later);
         let (files, options) = (options.files(way), options.clone());
         Self {
             storage,

@@ -98,9 +98,10 @@ impl DirectoryFollower {
                     return Err(self.damage()?.unwrap_or(changed));
                 }
                 // A log that was unlinked is read to its end, and one that became another is not: what comes next may stand behind it.
-                Err(Error::Gap { .. }) => {
+                Err(gap @ Error::Gap { .. }) => {
                     let (log, _) = self.cursor.place();
-                    if !self.persist(|this| this.pass_over(log))? {
+                    let passed = self.persist(|this| this.pass_over(log));
+                    if !passed.map_err(|error| error.or_earlier_gap(gap))? {
                         return Ok(None);
                     }
                     continue;

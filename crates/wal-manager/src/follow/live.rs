@@ -98,7 +98,9 @@ impl Follower {
                     }
                 }
                 // A log that was unlinked is read to its end, and one that became another is not: what comes next may stand behind it.
-                Err(Error::Gap { .. }) => _ = self.persist(Self::pass_over)?,
+                Err(gap @ Error::Gap { .. }) => {
+                    self.persist(Self::pass_over).map_err(|error| error.or_earlier_gap(gap))?;
+                }
                 Err(error) => return Err(error),
             }
         }

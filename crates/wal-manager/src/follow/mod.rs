@@ -78,6 +78,11 @@ impl Error {
             (error, _) => error,
         }
     }
+
+    /// Where looking behind a gap found another, the first is told: it names the log that was being read.
+    fn or_earlier_gap(self, gap: Self) -> Self {
+        if matches!(self, Self::Gap { .. }) { gap } else { self }
+    }
 }
 
 /// Whether a log is not there any more that was there a moment ago.

@@ -62,7 +62,7 @@ pub(super) fn vouched(
         seq_floor,
         // Learned when the records are read.
         families: BTreeMap::new(),
-        skipped: clean.is_some_and(|clean| clean.is_flushed(file.log)),
+        skipped: clean.is_some_and(|clean| clean.is_flushed(file.log)) && may_be_flushed(checkpoint, &seal),
         fault: None,
         promise: None,
         seal: Some((at, seal)),
@@ -70,6 +70,11 @@ pub(super) fn vouched(
         nonzero_end: end,
         behind_seal: false,
     }))
+}
+
+/// Whether any mark comes to the last number in a log: each record touches a family, so that is the least if all of them are flushed.
+fn may_be_flushed(checkpoint: &Checkpoint, seal: &Seal) -> bool {
+    seal.seqs.is_none_or(|seqs| checkpoint.flushed.values().any(|mark| *mark >= seqs.last()))
 }
 
 /// The seal of a log that ends at `end`, and where it stands.
