@@ -638,7 +638,7 @@ fn awaited_beside_bytes() {
         }),
         world.spawn(|session| {
             let waiting = session.submit(draft(300), None).expect("nothing fails");
-            session.wait_for_future(waiting);
+            session.wait_for_future(waiting).expect("nothing fails");
         }),
     ];
     world.end(threads);
