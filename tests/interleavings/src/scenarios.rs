@@ -41,8 +41,8 @@ pub struct Scenario {
 
 /// All of them.
 pub const ALL: [Scenario; 28] = [
-    Scenario { name: "mixed_levels", share: 40, body: mixed_levels },
-    Scenario { name: "one_append_each", share: 40, body: one_append_each },
+    Scenario { name: "mixed_levels", share: 30, body: mixed_levels },
+    Scenario { name: "one_append_each", share: 30, body: one_append_each },
     Scenario { name: "rotation_by_size", share: 40, body: rotation_by_size },
     Scenario { name: "rotation_on_request", share: 50, body: rotation_on_request },
     Scenario { name: "made_ahead", share: 30, body: made_ahead },
