@@ -1,13 +1,16 @@
 //! Tickets and the watch on the frontier, in threads, in tokio, and in an executor of a few lines.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
+use std::time::Duration;
 
-use wal_manager::{Durability, Error, MemStorage, SimStorage, Wal};
+use wal_manager::{Bell, Clock, Durability, Error, MemStorage, SYNC_BYTES_MIN, SimStorage, Wal};
+use wal_tests::clock::HandClock;
 use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
 use wal_tests::life::{Acked, assert_holds, errno, note, open, options, payload, record, reopen, within};
 
@@ -31,6 +34,71 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         }
         thread::park();
     }
+}
+
+/// Moved by hand, and knows who has asked for the time: a thread that waits for others does, once it is enrolled.
+#[derive(Debug, Default)]
+struct WatchedClock {
+    hand: HandClock,
+    asked: Mutex<HashSet<ThreadId>>,
+}
+
+impl Clock for WatchedClock {
+    fn wall(&self) -> Duration {
+        self.hand.wall()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.asked.lock().unwrap().insert(thread::current().id());
+        self.hand.monotonic()
+    }
+
+    fn sleep_until(&self, deadline: Option<Duration>, bell: &Bell) {
+        self.hand.sleep_until(deadline, bell);
+    }
+}
+
+/// The log's own thread syncs beside a group, which lets a writer go who was enrolled for the next one. Whoever leads that group must not take him
+/// for one who still waits: nobody would lead for the one who awaits.
+#[test]
+fn s8_s12_regression_who_was_let_go_by_a_sync_beside_the_groups_is_not_counted_any_more() {
+    within("a ticket that is awaited", || {
+        let storage = FaultyStorage::new(MemStorage::new());
+        let clock = Arc::new(WatchedClock::default());
+        let options = options(&storage).clock(clock.clone()).idle_promise(None).sync_bytes(SYNC_BYTES_MIN);
+        let wal = Arc::new(reopen(options).0);
+        let early = wal.submit(record(b"is synced with the large one")).unwrap();
+        let sync = storage.gate(Which::On(Kind::SyncData, ".wal"), 1);
+        let large = payload(1, usize::try_from(SYNC_BYTES_MIN).unwrap());
+        wal.append_with(record(&large), Durability::Written).unwrap();
+        sync.reached();
+        // Beside that sync, a group that nobody wants synced.
+        let write = storage.gate(Which::On(Kind::Write, ".wal"), 1);
+        let writer = {
+            let wal = Arc::clone(&wal);
+            thread::spawn(move || wal.append_with(record(b"small"), Durability::Written).unwrap())
+        };
+        write.reached();
+        let waiter = thread::spawn(move || early.wait().unwrap());
+        while !clock.asked.lock().unwrap().contains(&waiter.thread().id()) {
+            thread::yield_now();
+        }
+        let parked = Arc::new(Parked(thread::current(), AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&parked));
+        let mut late = pin!(wal.submit(record(b"is awaited")).unwrap());
+        assert!(late.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        sync.open();
+        waiter.join().unwrap();
+        // The log's own thread finds a group at the disk, and sleeps; whoever leads that rings.
+        clock.hand.advance(Duration::ZERO);
+        write.open();
+        writer.join().unwrap();
+        // To poll once more would be to ask once more.
+        while parked.1.load(Ordering::SeqCst) == 0 {
+            thread::park();
+        }
+        assert_eq!(block_on(late).unwrap().index, wal.durable().index);
+    });
 }
 
 fn submit(wal: &Wal, acked: &mut Acked, number: u64) -> wal_manager::Ticket {

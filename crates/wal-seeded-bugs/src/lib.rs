@@ -210,8 +210,6 @@ bugs! {
     CleanEndOutlivesTheOpen "PR5",
     /// A replay of several logs goes one log too far at the end of the first.
     ReplaySkipsALog "V11",
-    /// A record that comes as the one before did is taken for the next, whatever its index and its sequence numbers are.
-    ShortCutSkipsOrder "P2",
     /// A record that is lent was flushed already.
     LendsFlushed "V11",
     /// A replay learns nothing of the families of records that come as the one before did.

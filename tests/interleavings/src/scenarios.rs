@@ -628,8 +628,10 @@ fn awaited_beside_bytes() {
     let bytes = usize::try_from(SYNC_BYTES_MIN).expect("a group");
     let threads = vec![
         world.spawn(move |session| {
-            for turn in 0..3 {
-                session.append(draft_of(100 + turn, bytes), Written).expect("nothing fails");
+            // Large enough to be synced beside what comes next, which is not.
+            session.append(draft_of(100, bytes), Written).expect("nothing fails");
+            for turn in 1..5 {
+                session.append(draft(100 + turn), Written).expect("nothing fails");
             }
         }),
         world.spawn(|session| {
@@ -637,8 +639,10 @@ fn awaited_beside_bytes() {
             session.wait(waiting).expect("nothing fails");
         }),
         world.spawn(|session| {
-            let waiting = session.submit(draft(300), None).expect("nothing fails");
-            session.wait_for_future(waiting).expect("nothing fails");
+            for turn in 0..2 {
+                let waiting = session.submit(draft(300 + turn), None).expect("nothing fails");
+                session.wait_for_future(waiting).expect("nothing fails");
+            }
         }),
     ];
     world.end(threads);
