@@ -95,29 +95,37 @@ impl Adaptive {
         let (took, ()) = time(|| self.file.write_synced(&mut disk.spare));
         disk.sync = if disk.sync.is_zero() { took } else { (disk.sync * 7 + took) / 8 };
         drop(disk);
-        let word = self.word(number);
-        word.store(number, Ordering::Release);
-        futex::wake(word, Flags::PRIVATE, u32::MAX >> 1).expect("futex");
+        tell(self.word(number), number);
     }
 
     /// Sleeps until this batch is durable.
     fn wait(&self, number: u32) {
-        let word = self.word(number);
-        loop {
-            let durable = word.load(Ordering::Acquire);
-            if durable >= number {
-                return;
-            }
-            match futex::wait(word, Flags::PRIVATE, durable, None) {
-                Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => panic!("futex: {error}"),
-            }
-        }
+        sleep_until(self.word(number), number);
     }
 
     fn word(&self, number: u32) -> &AtomicU32 {
         &self.durable[number as usize % 2]
     }
+}
+
+/// Sleeps until the word has come to `number`.
+pub(super) fn sleep_until(word: &AtomicU32, number: u32) {
+    loop {
+        let durable = word.load(Ordering::Acquire);
+        if durable >= number {
+            return;
+        }
+        match futex::wait(word, Flags::PRIVATE, durable, None) {
+            Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => panic!("futex: {error}"),
+        }
+    }
+}
+
+/// Brings the word to `number`, and wakes all who sleep on it.
+pub(super) fn tell(word: &AtomicU32, number: u32) {
+    word.store(number, Ordering::Release);
+    futex::wake(word, Flags::PRIVATE, u32::MAX >> 1).expect("futex");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,14 +3,12 @@
 //! Each batch has blocks of its own, since two writes of one block at the same time have no order: whatever is left of its last block is lost
 //! space. A batch counts as durable when all before it are.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Condvar, Mutex, MutexGuard};
-
-use rustix::io::Errno;
-use rustix::thread::futex::{self, Flags};
 
 use super::batch::Batch;
 use super::file::RawFile;
+use super::group::{sleep_until, tell};
 
 /// Batches at the disk at once.
 const SLOTS: usize = 2;
@@ -79,24 +77,12 @@ impl Pipelined {
         self.lock().spares.push(next);
         self.free.notify_one();
         self.wait(number - 1);
-        let word = self.word(number);
-        word.store(number, Ordering::Release);
-        futex::wake(word, Flags::PRIVATE, u32::MAX >> 1).expect("futex");
+        tell(self.word(number), number);
     }
 
     /// Sleeps until this batch is durable, and all before it.
     fn wait(&self, number: u32) {
-        let word = self.word(number);
-        loop {
-            let durable = word.load(Ordering::Acquire);
-            if durable >= number {
-                return;
-            }
-            match futex::wait(word, Flags::PRIVATE, durable, None) {
-                Ok(()) | Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(error) => panic!("futex: {error}"),
-            }
-        }
+        sleep_until(self.word(number), number);
     }
 
     fn word(&self, number: u32) -> &AtomicU32 {
