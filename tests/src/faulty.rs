@@ -13,7 +13,9 @@
 //! ```
 
 use std::any::Any;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -192,6 +194,7 @@ struct Shared {
     control: Mutex<Control>,
     /// An operation was written down.
     noted: Condvar,
+    rings_refused: AtomicBool,
 }
 
 /// A storage that can be told to fail. Clones are the same one.
@@ -214,6 +217,18 @@ impl FaultyStorage {
     fn add(&self, which: Which, nth: u64, times: u64, effect: Effect) {
         assert!(nth > 0, "the first is 1");
         self.control().rules.push(Rule { which, effect, skip: nth - 1, times });
+    }
+
+    /// From now on there are no rings, as in a process that was locked in.
+    pub fn refuse_rings(&self) {
+        self.shared.rings_refused.store(true, Ordering::SeqCst);
+    }
+
+    fn check_ring(&self, operation: Operation, name: &str, access: Access) -> Result<(), IoError> {
+        if access == Access::Ring && self.shared.rings_refused.load(Ordering::SeqCst) {
+            return Err(IoError::new(operation, self.path().join(name), io::ErrorKind::Unsupported.into()));
+        }
+        Ok(())
     }
 
     /// The `nth` matching operation from now on fails, once, and does nothing.
@@ -289,7 +304,7 @@ impl FaultyStorage {
 
     /// What the storage behind this one is called.
     fn error(&self, kind: Kind, path: &Path, offset: Option<u64>, errno: i32) -> IoError {
-        let error = IoError::new(kind.operation(), path, std::io::Error::from_raw_os_error(errno));
+        let error = IoError::new(kind.operation(), path, io::Error::from_raw_os_error(errno));
         offset.map_or(error.clone(), |offset| error.at(offset))
     }
 
@@ -397,11 +412,13 @@ impl Storage for FaultyStorage {
     }
 
     fn create_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.check_ring(Operation::Create, name, access)?;
         let inner = self.simple(Kind::Create, name, || self.inner.create_with(name, access))?;
         Ok(self.sink(name, inner))
     }
 
     fn open_sink_with(&self, name: &str, access: Access) -> Result<Arc<dyn Sink>, IoError> {
+        self.check_ring(Operation::Open, name, access)?;
         let inner = self.simple(Kind::Open, name, || self.inner.open_sink_with(name, access))?;
         Ok(self.sink(name, inner))
     }

@@ -13,7 +13,7 @@ use wal_manager::{
     Durability, Error, ErrorKind, FamilyId, LOG_BYTES_MIN, LogNumber, MemStorage, Options, SYNC_BYTES_MIN,
     Verdict, Wal, metrics as names,
 };
-use wal_tests::faulty::{FaultyStorage, Kind, Which};
+use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
 use wal_tests::life::{self, errno, payload, record, reopen, within};
 
 /// A directory on a file system that can do direct I/O, which the one for temporary files may not.
@@ -149,6 +149,38 @@ fn i8_rings_that_are_not_there_are_refused_before_anything_is_changed() {
             assert!(can.is_err() && matches!(error, Error::InvalidOption { option: "way", .. }), "{error}");
         }
     }
+}
+
+/// A process may be locked in after the open. The file is the same without a ring.
+#[test]
+fn i8_rings_that_are_refused_later_stop_no_rotation_and_nobody_names_them_any_more() {
+    let storage = FaultyStorage::new(MemStorage::new());
+    let recorder = DebuggingRecorder::new();
+    let way = || {
+        let all = recorder.snapshotter().snapshot().into_vec();
+        let gauge = all.into_iter().find(|(key, ..)| key.key().name() == names::FILE_WAY);
+        gauge.map(|(.., value)| value)
+    };
+    let options = life::options(&storage).way(Way::Ring).recycle(1);
+    let wal = metrics::with_local_recorder(&recorder, || reopen(options).0);
+    assert_eq!(way(), Some(DebugValue::Gauge(3.0.into())));
+    storage.refuse_rings();
+    for _ in 0..2 {
+        wal.append(record(b"in a log that is left")).unwrap();
+        wal.rotate().unwrap().unwrap();
+    }
+    assert_eq!(way(), Some(DebugValue::Gauge(2.0.into())));
+    // Nor does a deleted log stay what it was.
+    flush_all(&wal);
+    wal.append(record(b"in the third")).unwrap();
+    storage.forget();
+    wal.rotate().unwrap().unwrap();
+    assert_eq!(storage.count(Kind::Rename, ".wal"), 1, "{:?}", storage.trace());
+    wal.append(record(b"in the fourth")).unwrap();
+    // Any other error is what it is.
+    storage.fail(Which::On(Kind::Create, "000005.wal"), 1, EIO);
+    assert_eq!(errno(&wal.rotate().unwrap_err()), Some(EIO));
+    wal.close().unwrap();
 }
 
 #[test]

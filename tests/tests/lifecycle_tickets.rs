@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread, ThreadId};
 use std::time::Duration;
 
-use wal_manager::{Bell, Clock, Durability, Error, MemStorage, SYNC_BYTES_MIN, SimStorage, Wal};
+use wal_manager::{
+    Bell, Clock, Durability, Error, FollowFrom, Follower, MemStorage, SYNC_BYTES_MIN, SimStorage, Ticket, Wal,
+};
 use wal_tests::clock::HandClock;
 use wal_tests::faulty::{EIO, FaultyStorage, Kind, Which};
 use wal_tests::life::{Acked, assert_holds, errno, note, open, options, payload, record, reopen, within};
@@ -101,7 +103,7 @@ fn s8_s12_regression_who_was_let_go_by_a_sync_beside_the_groups_is_not_counted_a
     });
 }
 
-fn submit(wal: &Wal, acked: &mut Acked, number: u64) -> wal_manager::Ticket {
+fn submit(wal: &Wal, acked: &mut Acked, number: u64) -> Ticket {
     let bytes = payload(number, 60);
     let ticket = wal.submit(record(&bytes)).unwrap();
     note(acked, ticket.appended(), &bytes);
@@ -216,6 +218,74 @@ fn s8_s12_a_failure_reaches_everybody_who_awaits() {
     });
 }
 
+/// From behind what is durable.
+fn follow(wal: &Wal) -> Follower {
+    wal.follow(FollowFrom::Index(wal.durable().index.next().unwrap())).unwrap()
+}
+
+/// The thread that leads for those who await has ended with the log; that is not what they are told.
+#[test]
+fn s8_s12_a9_after_a_failure_and_a_close_who_awaits_is_told_the_failure_too() {
+    let storage = FaultyStorage::new(MemStorage::new());
+    let wal = open(&storage);
+    wal.append(record(b"durable")).unwrap();
+    let (mut watch, mut follower) = (wal.watch(), follow(&wal));
+    storage.fail(Which::On(Kind::SyncData, ".wal"), 1, EIO);
+    let (durable, lost) = (wal.submit(record(b"first")).unwrap(), wal.submit(record(b"lost")).unwrap());
+    assert_eq!(errno(&durable.wait().unwrap_err()), Some(EIO));
+    assert_eq!(errno(&wal.close().unwrap_err()), Some(EIO));
+    assert_eq!(errno(&lost.wait().unwrap_err()), Some(EIO));
+    assert_eq!(errno(&block_on(lost).unwrap_err()), Some(EIO));
+    assert_eq!(errno(&block_on(watch.changed()).unwrap_err()), Some(EIO));
+    assert_eq!(errno(&block_on(follower.next_async()).unwrap().unwrap_err()), Some(EIO));
+}
+
+#[test]
+fn s8_s12_behind_a_close_who_awaits_is_told_what_is_durable_and_that_nothing_more_comes() {
+    let wal = open(&MemStorage::new());
+    let (mut watch, ticket) = (wal.watch(), wal.submit(record(b"made durable by the close")).unwrap());
+    let mut follower = follow(&wal);
+    wal.close().unwrap();
+    assert_eq!(block_on(watch.changed()).unwrap().index, ticket.appended().index);
+    assert!(matches!(block_on(watch.changed()), Err(Error::Closed)));
+    assert_eq!(block_on(follower.next_async()).unwrap().unwrap().index, ticket.appended().index);
+    assert!(block_on(follower.next_async()).is_none());
+    block_on(ticket).unwrap();
+}
+
+/// A task that is in nobody's hands but its wakers': with the last of them its ticket goes.
+struct Task(#[expect(dead_code, reason = "held until the task is dropped")] Pin<Box<Ticket>>);
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn s8_s12_regression_the_last_waker_of_a_task_that_holds_a_ticket_is_dropped_behind_the_mutex() {
+    within("the last waker", || {
+        let storage = FaultyStorage::new(MemStorage::new());
+        let wal = open(&storage);
+        let pending = |ticket: &mut Pin<Box<Ticket>>, waker: &Waker| {
+            assert!(ticket.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        };
+        // Ways to lose the waker: another one in its place, and a ticket that goes.
+        for replaced in [true, false] {
+            let gate = storage.gate(Which::On(Kind::SyncData, ".wal"), 1);
+            let mut held = Box::pin(wal.submit(record(b"in the task")).unwrap());
+            pending(&mut held, Waker::noop());
+            gate.reached();
+            let mut polled = Box::pin(wal.submit(record(b"polled by the task")).unwrap());
+            pending(&mut polled, &Waker::from(Arc::new(Task(held))));
+            if replaced {
+                pending(&mut polled, Waker::noop());
+            }
+            drop(polled);
+            gate.open();
+            wal.sync().unwrap();
+        }
+    });
+}
+
 #[test]
 fn s6_s7_the_frontier_is_watched_blocking_and_awaiting_and_only_grows() {
     within("watches", || {
@@ -290,7 +360,7 @@ fn s10_s15_a_thousand_tickets_cost_one_write_and_one_sync_and_waiting_for_the_ol
         let tickets: Vec<_> =
             (0..1000).map(|number| wal.submit(record(&payload(number, 64))).unwrap()).collect();
         tickets[0].wait().unwrap();
-        assert!(tickets.iter().all(wal_manager::Ticket::is_durable));
+        assert!(tickets.iter().all(Ticket::is_durable));
         let kinds: Vec<Kind> = storage.ops().iter().map(|op| op.kind).collect();
         assert_eq!(kinds, [Kind::Write, Kind::SyncData]);
     }

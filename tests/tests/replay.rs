@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use wal_format::FileHeader;
 use wal_format::checkpoint::{Checkpoint, SLOT_BYTES, Slot};
+use wal_format::chunk::HEADER_BYTES;
 use wal_io::mem::MemStorage;
 use wal_io::sim::SimStorage;
 use wal_manager::{
-    Durability, Error, FamilyId, Progress, RecoveredRecord, Recovery, RecoveryMode, Verdict, Wal, Window,
+    Durability, Error, FamilyId, LogVerdict, Progress, RecoveredRecord, Recovery, RecoveryMode, Verdict, Wal,
+    Window,
 };
 use wal_tests::allocations::{self, Allocations, Tracking};
 use wal_tests::life::{self, options, payload, record};
@@ -421,20 +424,121 @@ fn on_disk(storage: &MemStorage) -> SimStorage {
 fn v16_an_open_with_nothing_to_replay_reads_a_header_and_a_seal_of_each_log_whatever_its_size() {
     for (logs, records, length) in [(1, 2, 100), (1, 160, 100_000), (1000, 2, 2000)] {
         let disk = on_disk(&flushed(logs, records, length));
+        // The log that was made ahead, filled.
+        let ahead = format!("{:06}.wal", logs + 1);
+        disk.write_file(&ahead, vec![0; 1 << 20]);
         let recovery = options(&disk).recover().unwrap();
         assert_eq!((recovery.report().verdict, recovery.report().records), (Verdict::Clean, logs * records));
         assert_eq!(recovery.records().map(Result::unwrap).count(), 0);
         let (wal, report) = recovery.finish().unwrap();
         assert_eq!(report.next_index.get(), logs * records + 1);
         let mut reads = log_reads(&disk);
-        // That of the log that was made ahead.
-        reads.remove(&format!("{:06}.wal", logs + 1));
+        let (count, bytes) = reads.remove(&ahead).unwrap();
+        assert!(count == 1 && bytes < 256, "{ahead}: {count} reads of {bytes} bytes");
         assert_eq!(reads.len() as u64, logs, "{:?}", reads.keys());
         for (name, (count, bytes)) in reads {
             assert!(count == 2 && bytes < 256, "{name} of {logs}: {count} reads of {bytes} bytes");
         }
         assert_eq!(wal.append(record(b"goes on")).unwrap().index.get(), logs * records + 1);
     }
+}
+
+/// A directory that was closed with one log and a file of 1 MiB that was made ahead, and what `change` makes of that file's bytes.
+fn with_a_file_made_ahead(change: impl FnOnce(&mut Vec<u8>)) -> SimStorage {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    wal.append(record(b"one")).unwrap();
+    wal.housekeep().unwrap();
+    wal.close().unwrap();
+    let disk = on_disk(&storage);
+    assert!(disk.file_names().contains(&"000002.wal".to_owned()));
+    let mut bytes = vec![0; 1 << 20];
+    change(&mut bytes);
+    disk.write_file("000002.wal", bytes);
+    disk
+}
+
+/// Reads of the file that was made ahead, and their bytes, by an open in a mode.
+fn reads_of_it(disk: &SimStorage, mode: RecoveryMode) -> (Result<Verdict, Error>, u64) {
+    let opened = options(disk).mode(mode).recover().map(|recovery| recovery.report().verdict);
+    (opened, log_reads(disk)["000002.wal"].1)
+}
+
+#[test]
+fn v16_v4_behind_a_clean_end_only_the_place_of_the_header_of_a_file_made_ahead_is_looked_at() {
+    let (mut clean, mut torn) = (0, 0);
+    for (at, mode, reads_all) in [
+        (None, RecoveryMode::Default, false),
+        (Some(5000), RecoveryMode::Default, false),
+        (Some(50), RecoveryMode::Default, true),
+        (None, RecoveryMode::Strict, true),
+        (Some(5000), RecoveryMode::Strict, true),
+    ] {
+        let disk = with_a_file_made_ahead(|bytes| at.into_iter().for_each(|at: usize| bytes[at] = 1));
+        let (opened, bytes) = reads_of_it(&disk, mode);
+        assert_eq!(bytes > 1 << 20, reads_all, "{at:?} {mode:?}: {bytes} bytes");
+        match (opened, at, mode) {
+            (Ok(Verdict::Clean), None, _) | (Ok(Verdict::Clean), Some(5000), RecoveryMode::Default) => {
+                clean += 1
+            }
+            (Ok(Verdict::TornTail), Some(50), RecoveryMode::Default) => torn += 1,
+            (Err(Error::NotClean(report)), Some(5000), RecoveryMode::Strict) => {
+                assert_eq!(report.logs[1].verdict, LogVerdict::TornTail);
+                torn += 1;
+            }
+            (opened, ..) => panic!("{at:?} {mode:?}: {opened:?}"),
+        }
+    }
+    assert_eq!((clean, torn), (3, 2));
+    // One bad slot: nobody vouches.
+    let disk = with_a_file_made_ahead(|_| {});
+    let mut checkpoint = disk.read_file("CHECKPOINT").unwrap();
+    checkpoint[20] ^= 1;
+    disk.write_file("CHECKPOINT", checkpoint);
+    assert!(reads_of_it(&disk, RecoveryMode::Default).1 > 1 << 20);
+}
+
+/// The log of a later session, whose header is lost, beside an older CHECKPOINT: its number was not known then.
+#[test]
+fn v16_v4_rc4_a_clean_end_vouches_for_no_number_above_the_highest() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    wal.append(record(b"one")).unwrap();
+    wal.close().unwrap();
+    drop(wal);
+    let older = storage.files().remove("CHECKPOINT").unwrap();
+    let (wal, ..) = life::reopen(options(&storage));
+    wal.append(record(b"two")).unwrap();
+    wal.append(record(b"three")).unwrap();
+    drop(wal);
+    let disk = on_disk(&storage);
+    disk.write_file("CHECKPOINT", older);
+    let mut bytes = storage.files().remove("000002.wal").unwrap();
+    bytes[..HEADER_BYTES + FileHeader::BYTES].fill(0);
+    disk.write_file("000002.wal", bytes);
+    let error = options(&disk).recover().unwrap_err();
+    assert!(matches!(&error, Error::Damaged(report) if report.findings[0].log.get() == 2), "{error:?}");
+}
+
+/// Nobody vouches for a file without a header but a clean end (RC7).
+#[test]
+fn v16_v4_behind_a_crash_a_log_that_was_made_ahead_is_read_to_its_end() {
+    let storage = MemStorage::new();
+    let wal = life::open(&storage);
+    wal.append(record(b"one")).unwrap();
+    wal.housekeep().unwrap();
+    wal.rotate().unwrap();
+    wal.append(record(b"two")).unwrap();
+    wal.append(record(b"three")).unwrap();
+    drop(wal);
+    // The header of the newest log is lost, the promise in it is not.
+    let name = "000002.wal";
+    let mut bytes = storage.files().remove(name).unwrap();
+    bytes[..HEADER_BYTES + FileHeader::BYTES].fill(0);
+    let disk = on_disk(&storage);
+    disk.write_file(name, bytes);
+    let error = options(&disk).recover().unwrap_err();
+    assert!(matches!(&error, Error::Damaged(report) if report.findings[0].log.get() == 2), "{error:?}");
 }
 
 #[test]
@@ -492,6 +596,7 @@ fn v16_v11_what_is_not_flushed_is_replayed_beside_logs_that_are_skipped() {
     assert_eq!(by_threads, expected);
     let (wal, report) = recovery.finish().unwrap();
     assert_eq!((report.records, report.next_index.get()), (600, 601));
+    assert_eq!(report.logs.iter().map(|log| log.skipped).collect::<Vec<_>>(), skipped);
 
     let reads = log_reads(&disk);
     for (at, (was, is)) in before.iter().zip(wal.logs()).enumerate() {

@@ -368,7 +368,14 @@ fn prepare_open(case: &Case) {
     wal.hold("replica", first, None).expect("a hold");
     wal.mark_flushed(FamilyId::DEFAULT, wal.last_seq().expect("records")).expect("a mark");
     assert!(wal.logs().len() >= case.size, "all are there");
+    let newest = wal.logs().last().expect("a log").log;
+    // As a log with a thread of its own does.
+    wal.housekeep().expect("the next log");
     wal.close().expect("a clean end");
+    // However this one was made, as where files are filled.
+    let ahead = case.prepared().join(format!("{:06}.wal", newest.get() + 1));
+    assert!(ahead.is_file(), "the next log is there");
+    fs::write(ahead, vec![0; OPEN_NEWEST_RECORDS << 10]).expect("a file of zeros");
 }
 
 /// Opens a copy of it.

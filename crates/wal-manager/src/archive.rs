@@ -193,12 +193,14 @@ impl Archive {
                 break;
             }
             let own = length(&log)?;
+            // ORDER: oldest first, so that whatever a crash leaves has no hole.
             storage.unlink(&names::log_name(log))?;
             bytes = bytes.saturating_sub(own);
             trimmed += 1;
             warn!(log = log.get(), bytes = own, too_old, "wal.archive_trimmed");
         }
         if trimmed > 0 {
+            // ORDER: after the unlinks; who is told that so much was trimmed finds it gone after a crash too.
             storage.sync_dir()?;
         }
         Ok(trimmed)

@@ -38,6 +38,7 @@ use crate::record::{Appended, Record};
 use crate::retention::{Retention, are_flushed, may_go};
 use crate::rotate::{FILL_STEP_BYTES, SealedLog};
 use crate::state::State;
+use crate::ticket::Ticket;
 use crate::wal::Inner;
 
 /// Smallest [`Options::cap_bytes`](crate::Options::cap_bytes): as the smallest log, 64 KiB.
@@ -283,11 +284,22 @@ struct Patience {
 impl Inner {
     /// Orders a record, and makes the room for it or waits for it.
     pub(crate) fn accept(self: &Arc<Self>, record: &Record<'_>) -> Result<Appended> {
+        self.accept_then(record, |appended| appended)
+    }
+
+    /// The same for who waits later.
+    pub(crate) fn submit(self: &Arc<Self>, record: &Record<'_>) -> Result<Ticket> {
+        self.accept_then(record, |appended| Ticket::new(Arc::clone(self), appended))
+    }
+
+    /// Orders a record. What is made of the answer is made in here, of what is in registers: memory that was stored a moment ago is slow to copy.
+    #[inline(always)]
+    fn accept_then<T>(self: &Arc<Self>, record: &Record<'_>, then: impl FnOnce(Appended) -> T) -> Result<T> {
         self.prepare_if_wanted();
         let mut stalled = None;
         match self.commit.accept(record, &mut stalled) {
-            Ok(appended) if stalled.is_none() => Ok(appended),
-            answer => self.accept_slowly(record, answer, stalled),
+            Ok(appended) if stalled.is_none() => Ok(then(appended)),
+            answer => self.accept_slowly(record, answer, stalled).map(then),
         }
     }
 

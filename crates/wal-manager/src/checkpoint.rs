@@ -102,7 +102,7 @@ impl CheckpointFile {
     pub(crate) fn install(storage: &dyn Storage, content: Checkpoint) -> Result<Self> {
         let sink = match storage.create(CHECKPOINT_NEW) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // Whoever died while writing it.
+                // Whoever died while writing it. ORDER: CK5. It never had the name CHECKPOINT, so nothing relies on it.
                 storage.unlink(CHECKPOINT_NEW)?;
                 storage.create(CHECKPOINT_NEW)?
             }

@@ -100,6 +100,7 @@ impl<'a> Target<'a> {
     /// Removes every file of a log.
     pub(crate) fn clear(&self) -> Result<()> {
         for name in self.names()? {
+            // ORDER: W5. Without a CHECKPOINT that was published these files are nobody's log: a crash leaves some of them, for the next call.
             self.storage.unlink(&name)?;
         }
         Ok(())

@@ -291,6 +291,8 @@ pub struct LogReport {
     pub last_seq: Option<SeqNum>,
     /// Whether it ends in a valid seal.
     pub sealed: bool,
+    /// Everything in it was flushed when the directory was closed: nobody has read what stands between its header and its seal, and a replay will not.
+    pub skipped: bool,
     /// The writer generation that created it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "epoch_option"))]
     pub epoch: Option<Epoch>,

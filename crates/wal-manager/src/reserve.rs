@@ -27,7 +27,7 @@ impl Inner {
         next.reserve_is_kept = true;
         if let Err(error) = make(&*self.storage) {
             warn!(%error, "wal.no_reserve");
-            // Half of it helps nobody, and takes what others need.
+            // Half of it helps nobody, and takes what others need. ORDER: it holds no byte of a log, here and below: no crash can make it matter.
             let _ = self.storage.unlink(RESERVE);
             next.reserve_is_kept = false;
         }

@@ -200,6 +200,7 @@ impl Retention {
     /// Removes what was kept. What cannot be removed, the next open removes: it is below CHECKPOINT's lowest.
     pub(crate) fn unlink_spares(&self, storage: &dyn Storage) {
         for name in self.spares().drain(..) {
+            // ORDER: CK3. Below CHECKPOINT's lowest since they were deleted, so no sync of the directory is needed: names that come back are removed.
             if let Err(error) = storage.unlink(&name) {
                 warn!(%error, "wal.delete_failed");
             }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use tracing::{info, info_span, warn};
@@ -13,7 +14,8 @@ use wal_format::checkpoint::CleanEnd;
 use wal_format::encode::LogEncoder;
 use wal_format::header::Predecessor;
 use wal_format::{FamilyId, FileHeader, Index, LogNumber, LogSeed, SeqNum, SeqRange};
-use wal_io::Sink;
+use wal_io::probe::Way;
+use wal_io::{Access, IoError, Sink};
 
 use crate::clock::micros;
 use crate::error::{Error, Result};
@@ -266,6 +268,7 @@ impl Inner {
         half_made: &mut Option<String>,
     ) -> Result<Arc<dyn Sink>> {
         let made = self.make_file(name, length, reserve, half_made);
+        // ORDER: CK3. Before its number is recorded: a crash on either side of this leaves a name that CHECKPOINT does not ask for.
         if made.as_ref().is_err_and(|error| error.no_space().is_some())
             && half_made.as_ref().is_some_and(|name| self.storage.unlink(name).is_ok())
         {
@@ -283,6 +286,7 @@ impl Inner {
         half_made: &mut Option<String>,
     ) -> Result<Arc<dyn Sink>> {
         if let Some(name) = half_made.as_ref() {
+            // ORDER: CK3. As above. It holds no byte of a log, so its number is still free.
             match self.storage.unlink(name) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
                 _ => *half_made = None,
@@ -302,7 +306,7 @@ impl Inner {
             }
             None => {
                 // R3: an existing file is an error, never written over. After any other error there may be a file, and then it is ours.
-                let created = self.storage.create_with(name, self.files.way.access());
+                let created = self.by_access(|access| self.storage.create_with(name, access));
                 let ours = created
                     .as_ref()
                     .map_or_else(|error| error.kind() != io::ErrorKind::AlreadyExists, |_| true);
@@ -325,6 +329,26 @@ impl Inner {
         Ok(sink)
     }
 
+    /// Opens a file as the log's way says. Rings that are refused by now (somebody locked the process in, say) are no reason to stop: what they would write
+    /// is written past the cache without them.
+    fn by_access<T>(&self, open: impl Fn(Access) -> Result<T, IoError>) -> Result<T, IoError> {
+        let access = self.files.way.access();
+        if access != Access::Ring {
+            return open(access);
+        }
+        if !self.rings_refused.load(Ordering::Relaxed) {
+            match open(access) {
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                    self.rings_refused.store(true, Ordering::Relaxed);
+                    self.metrics.file_way.set(f64::from(Way::Direct as u8));
+                    warn!(%error, "wal.rings_refused");
+                }
+                opened => return opened,
+            }
+        }
+        open(Access::Direct)
+    }
+
     /// Makes a deleted log the file `name`; `None` if it has another name too, which would see the bytes change.
     fn reuse(&self, old: &str, name: &str) -> Result<Option<Arc<dyn Sink>>> {
         let length = self.storage.open_source(old)?.length()?;
@@ -334,8 +358,9 @@ impl Inner {
             // Creating it will say what is wrong.
             _ => return Ok(None),
         }
-        let sink = self.storage.open_sink_with(old, self.files.way.access())?;
+        let sink = self.by_access(|access| self.storage.open_sink_with(old, access))?;
         if sink.links()? > 1 && !seeded_bug!(LinkedFileReused) {
+            // ORDER: CK3. Below CHECKPOINT's lowest since it was deleted: a crash that brings the name back harms nobody.
             self.storage.unlink(old)?;
             return Ok(None);
         }
@@ -352,7 +377,7 @@ impl Inner {
         }
         // As of a new file: a sink that has written zeros as far as the end would read each block before the first record in it. Before the file has
         // its new name, under which another could not be made if this fails.
-        let sink = self.storage.open_sink_with(old, self.files.way.access())?;
+        let sink = self.by_access(|access| self.storage.open_sink_with(old, access))?;
         self.storage.rename(old, name)?;
         self.metrics.recycled_logs.increment(1);
         Ok(Some(sink))

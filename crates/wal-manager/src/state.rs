@@ -449,7 +449,7 @@ impl State {
     }
 
     /// Encodes a record that has been checked, and returns the offset behind it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode(&mut self, head: &Head, families: &[FamilyId], payload: &[u8]) -> u64 {
         if self.forming_records == 0 {
             // PR3: a promise is due when a record has become durable since the last one; by the time that this group is written, the group

@@ -84,7 +84,7 @@ impl Future for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.inner.commit.lock().awaiting.leave(place);
+            self.inner.commit.leave_awaiting(place);
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::recovery::{Committed, NewLog};
 use crate::retention::{Deletion, LogInfo, LogState, Retention};
 use crate::rotate::{Rotation, SealedLog};
 use crate::state::{ActiveLog, State};
-use crate::sync::Mutex;
+use crate::sync::{AtomicBool, Mutex};
 use crate::ticket::Ticket;
 use crate::watch::Watch;
 use crate::watchdog::DiskWork;
@@ -70,6 +70,8 @@ pub(crate) struct Inner {
     pub(crate) rotation: Rotation,
     pub(crate) housekeeper: Housekeeper,
     pub(crate) files: Files,
+    /// There were rings at the open, and there are none any more.
+    pub(crate) rings_refused: AtomicBool,
     pub(crate) log_bytes: u64,
     pub(crate) limits: Limits,
     /// Held by who tries whether there is space again.
@@ -207,6 +209,7 @@ impl Wal {
             rotation: Rotation::default(),
             housekeeper: Housekeeper::new(options.background),
             files,
+            rings_refused: AtomicBool::new(false),
             log_bytes: options.log_bytes,
             limits,
             trying: Mutex::default(),
@@ -267,8 +270,7 @@ impl Wal {
     /// Does not wait for the disk, but where memory and logs are bounded: who finds a full group writes it, who finds the log full begins the next
     /// one, and where four times [`Options::sync_bytes`] are not durable it waits for a sync; with [`Options::cap_wait`], also for room.
     pub fn submit<'a>(&self, record: impl Into<Record<'a>>) -> Result<Ticket> {
-        let appended = self.inner.accept(&record.into())?;
-        Ok(Ticket::new(Arc::clone(&self.inner), appended))
+        self.inner.submit(&record.into())
     }
 
     /// Appends a mark: a record of kind [`RecordKind::MARK`](crate::RecordKind::MARK) to which a restore can go ([`RestorePoint::Mark`](crate::RestorePoint::Mark)). It takes one
@@ -485,7 +487,7 @@ impl Drop for Wal {
         self.inner.housekeeper.stop();
         let mut state = self.inner.commit.lock();
         state.dropped = true;
-        let undurable = state.accepted.index.get() - state.durable.index.get();
+        let undurable = state.accepted.index.get().saturating_sub(state.durable.index.get());
         if undurable > 0 {
             warn!(records = undurable, "wal.dropped_undurable: close the log, or sync, before it is dropped");
         }

@@ -37,18 +37,25 @@ impl Place {
 pub(crate) type Reached = BTreeMap<(Index, u64), Waker>;
 
 impl Awaiting {
-    /// Waits for `index`; `place` is what this gave the last time.
-    pub(crate) fn enter(&mut self, index: Index, place: Option<Place>, waker: &Waker) -> Place {
+    /// Waits for `index`; `place` is what this gave the last time. Gives the waker back that stood there, for who does not hold the mutex any more: the
+    /// last waker of a task drops the task, and with it tickets that need the mutex.
+    #[must_use]
+    pub(crate) fn enter(
+        &mut self,
+        index: Index,
+        place: Option<Place>,
+        waker: Waker,
+    ) -> (Place, Option<Waker>) {
         let who = place.filter(|place| place.index == index).map_or(self.next, |place| place.who);
         self.next = self.next.max(who.wrapping_add(1));
-        let now = self.wakers.entry((index, who)).or_insert_with(|| waker.clone());
-        now.clone_from(waker);
-        Place { index, who }
+        let replaced = self.wakers.insert((index, who), waker);
+        (Place { index, who }, replaced)
     }
 
-    /// Waits no more.
-    pub(crate) fn leave(&mut self, place: Place) {
-        self.wakers.remove(&(place.index, place.who));
+    /// Waits no more. Gives the waker back, as above.
+    #[must_use]
+    pub(crate) fn leave(&mut self, place: Place) -> Option<Waker> {
+        self.wakers.remove(&(place.index, place.who))
     }
 
     /// Those who waited for a record up to `durable`.
@@ -131,7 +138,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.inner.commit.lock().awaiting.leave(place);
+            self.inner.commit.leave_awaiting(place);
         }
     }
 }

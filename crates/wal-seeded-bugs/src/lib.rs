@@ -186,6 +186,8 @@ bugs! {
     LeftoverReused "RC6",
     /// A promise without a header is no evidence.
     HeaderlessPromiseIgnored "RC7",
+    /// A file whose header is zeros counts as never used without a clean end too.
+    BlankBelievedAfterACrash "RC7",
     /// Nothing is ever proof: damage is cut like a torn tail.
     DamageIsTorn "f28",
     /// Any tail that ends early is damage.

@@ -291,6 +291,12 @@ fn close() {
                 session.wait(ticket).expect("what a close finds accepted, it makes durable");
             }
         }),
+        world.spawn(|session| {
+            // Whose first look may be the moment at which the log's own thread ends.
+            if let Ok(ticket) = session.submit(draft(400), None) {
+                session.wait_for_future(ticket).expect("what a close finds accepted, it makes durable");
+            }
+        }),
         world.spawn(|session| _ = session.rotate()),
         world.spawn(|session| {
             session.close().expect("nothing fails");

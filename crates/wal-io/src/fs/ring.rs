@@ -55,9 +55,15 @@ impl Ring {
     pub(super) fn new() -> io::Result<Self> {
         let ring = IoUring::new(ENTRIES).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OPNOTSUPP) => {
-                    io::Error::new(io::ErrorKind::Unsupported, format!("no io_uring: {error}"))
-                }
+                // NOMEM: the limit on locked memory.
+                Some(
+                    Errno::NOSYS
+                    | Errno::PERM
+                    | Errno::ACCESS
+                    | Errno::INVAL
+                    | Errno::OPNOTSUPP
+                    | Errno::NOMEM,
+                ) => io::Error::new(io::ErrorKind::Unsupported, format!("no io_uring: {error}")),
                 _ => error,
             }
         })?;

@@ -34,16 +34,16 @@ impl Commit {
         place: &mut Option<Place>,
         context: &Context<'_>,
     ) -> Poll<Result<Position>> {
-        if !self.has_reached(index, Durability::Synced)
-            && let Some(me) = self.me()
-        {
-            // It leads for those who may not block, and wakes them after a failure.
-            self.background.start(&me)?;
-        }
+        // It leads for those who may not block, and wakes them after a failure.
+        let is_there = match self.me().filter(|_| !self.has_reached(index, Durability::Synced)) {
+            Some(me) => self.background.start(&me),
+            None => Ok(()),
+        };
+        let waker = context.waker().clone();
+        // Dropped behind the mutex.
+        let (_left, _replaced);
         let mut state = self.lock();
-        if let Some(place) = place.take_if(|place| !place.is_of(index)) {
-            state.awaiting.leave(place);
-        }
+        _left = place.take_if(|place| !place.is_of(index)).and_then(|place| state.awaiting.leave(place));
         let done = if state.durable.index >= index {
             Some(Ok(state.durable))
         } else if let Err(error) = state.check() {
@@ -51,16 +51,16 @@ impl Commit {
         } else if state.dropped && !demand {
             Some(Err(Error::Closed))
         } else {
-            None
+            // Last: a closed log has no thread, but a better answer.
+            is_there.err().map(Err)
         };
         if let Some(done) = done {
-            if let Some(place) = place.take() {
-                state.awaiting.leave(place);
-            }
+            _replaced = place.take().and_then(|place| state.awaiting.leave(place));
             return Poll::Ready(done);
         }
         // INVARIANT: S8. Entered under the mutex: whoever moves the frontier, or fails, finds it afterwards.
-        *place = Some(state.awaiting.enter(index, *place, context.waker()));
+        let (entered, replaced) = state.awaiting.enter(index, *place, waker);
+        (*place, _replaced) = (Some(entered), replaced);
         if demand {
             state.sync_wanted = state.sync_wanted.max(index);
             state.demanded = state.demanded.max(index);
@@ -72,6 +72,12 @@ impl Commit {
             }
         }
         Poll::Pending
+    }
+
+    /// Who awaits does so no more.
+    pub(crate) fn leave_awaiting(&self, place: Place) {
+        let waker = self.lock().awaiting.leave(place);
+        drop(waker);
     }
 
     /// Waits until the record is as durable as `level` says.

@@ -338,6 +338,7 @@ impl Judge<'_> {
             first_seq: None,
             last_seq: None,
             sealed: false,
+            skipped: false,
             epoch: None,
         }
     }
@@ -349,8 +350,9 @@ impl Judge<'_> {
         reason: Option<Reason>,
         proof: Option<Proof>,
     ) {
-        let flipped_bit =
-            reason.as_ref().and_then(|reason| flipped::bit(reason, &*file.source, &file.seed, 0));
+        // Zeros hold none.
+        let explained = reason.as_ref().filter(|_| file.kind != Header::Blank);
+        let flipped_bit = explained.and_then(|reason| flipped::bit(reason, &*file.source, &file.seed, 0));
         let mut report = self.blank_report(file.log, verdict, reason, proof);
         report.flipped_bit = flipped_bit;
         report.bytes = file.length;
@@ -382,6 +384,7 @@ impl Judge<'_> {
             first_seq: walked.seqs.map(|seqs| seqs.first()),
             last_seq: walked.seqs.map(|seqs| seqs.last()),
             sealed: walked.seal.is_some(),
+            skipped: walked.skipped,
             epoch: Some(walked.header.epoch),
             ..self.blank_report(walked.log, verdict, reason, proof)
         };

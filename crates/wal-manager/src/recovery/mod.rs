@@ -191,9 +191,10 @@ impl Recovery {
         let was_read = unread.is_none();
         let plan = match unread {
             Some(mut plan) => {
-                for walked in &mut plan.prefix {
-                    // A window for duplicates is filled from flushed records too.
-                    walked.skipped &= options.window.is_none();
+                if options.window.is_some() {
+                    // It is filled from flushed records too.
+                    plan.prefix.iter_mut().for_each(|walked| walked.skipped = false);
+                    plan.reports.iter_mut().for_each(|report| report.skipped = false);
                 }
                 plan
             }

@@ -80,11 +80,24 @@ impl LogFile {
     }
 }
 
-/// Opens a log and reads its header.
+/// Opens a log and reads its header, and all of a file that has none.
 ///
 /// # Errors
 /// The file cannot be opened or read.
 pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogNumber) -> Result<LogFile> {
+    open_log_if(storage, checkpoint, log, false)
+}
+
+/// [`open_log`]; `never_used`: nothing was ever written to this file but zeros, so where its header would be they say that it is blank.
+///
+/// # Errors
+/// The file cannot be opened or read.
+pub(crate) fn open_log_if(
+    storage: &dyn Storage,
+    checkpoint: &Checkpoint,
+    log: LogNumber,
+    never_used: bool,
+) -> Result<LogFile> {
     let source = storage.open_source(&names::log_name(log))?;
     let length = source.length()?;
     let seed = LogSeed::new(checkpoint.wal_id, log);
@@ -110,14 +123,15 @@ pub(crate) fn open_log(storage: &dyn Storage, checkpoint: &Checkpoint, log: LogN
         Err(fault) => (Header::Damaged, None, Some(fault.into())),
     };
     let mut behind = Behind::default();
-    if matches!(kind, Header::Damaged | Header::Unknown) {
+    let zeros = first.iter().all(|&byte| byte == 0);
+    if matches!(kind, Header::Damaged | Header::Unknown) && !(never_used && zeros) {
         behind = look_behind(&*source, &seed, 0, length)?;
         if seeded_bug!(HeaderlessPromiseIgnored) && kind == Header::Damaged {
             (behind.promise, behind.seal) = (None, None);
         }
-        if kind == Header::Damaged && behind.nonzero_end == 0 {
-            (kind, fault) = (Header::Blank, Some(HeaderFault::Chunk(ChunkFault::Zeros).into()));
-        }
+    }
+    if kind == Header::Damaged && behind.nonzero_end == 0 {
+        (kind, fault) = (Header::Blank, Some(HeaderFault::Chunk(ChunkFault::Zeros).into()));
     }
     Ok(LogFile { log, source, seed, length, kind, header, fault, behind })
 }

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use wal_format::FileHeader;
 use wal_format::checkpoint::Checkpoint;
 use wal_format::chunk::{self, ChunkType, Digest, HEADER_BYTES};
 use wal_format::control::Seal;
+use wal_format::{FileHeader, LogNumber};
 use wal_io::Source;
 
 use crate::error::Result;
@@ -70,6 +70,13 @@ pub(super) fn vouched(
         nonzero_end: end,
         behind_seal: false,
     }))
+}
+
+/// Whether the file of `log` was made ahead, and the log that it was to follow was closed: no writer wrote anything but zeros to it (decision 0038).
+pub(super) fn never_used(checkpoint: &Checkpoint, log: LogNumber) -> bool {
+    // INVARIANT: RC7, RC2. Who closed wrote to no later log, and whoever opened since takes a number above the highest, so no promise can be in there.
+    let follows = checkpoint.clean_end.as_ref().is_some_and(|clean| clean.log.next() == Some(log));
+    (follows || seeded_bug!(BlankBelievedAfterACrash)) && log <= checkpoint.highest
 }
 
 /// Whether any mark comes to the last number in a log: each record touches a family, so that is the least if all of them are flushed.
