@@ -212,6 +212,7 @@ const ANSWERS: &[(&str, &[Bug])] = &[
             Bug::LeadershipLost,
             Bug::TicketWakeLost,
             Bug::LeftStillCount,
+            Bug::ThreadBeforeState,
             Bug::IdlePromiseForEver,
             Bug::TimerNeverSyncs,
             Bug::ThreadDiesSilently,
@@ -252,7 +253,13 @@ const ANSWERS: &[(&str, &[Bug])] = &[
     ("fuzz smoke", &[Bug::LengthNotCovered]),
     (
         "interleavings",
-        &[Bug::WakesOne, Bug::ExclusiveWakesNobody, Bug::PanicLeavesWaiters, Bug::ResumeClosesLate],
+        &[
+            Bug::ThreadBeforeState,
+            Bug::WakesOne,
+            Bug::ExclusiveWakesNobody,
+            Bug::PanicLeavesWaiters,
+            Bug::ResumeClosesLate,
+        ],
     ),
     ("simulation", &[Bug::AckOfNextGroup, Bug::ReadErrorIsEnd]),
 ];

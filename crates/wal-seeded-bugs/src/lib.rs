@@ -80,6 +80,8 @@ bugs! {
     LeftStillCount "S8",
     /// Who awaits a ticket is not woken.
     TicketWakeLost "S12",
+    /// Who awaits is told that the log's thread has ended before he is told what became of his record.
+    ThreadBeforeState "S8",
     /// An idle log writes a promise again and again.
     IdlePromiseForEver "PR3",
     /// The timer of the interval syncs nothing.

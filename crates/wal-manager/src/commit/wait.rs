@@ -39,6 +39,9 @@ impl Commit {
             Some(me) => self.background.start(&me),
             None => Ok(()),
         };
+        if seeded_bug!(ThreadBeforeState) {
+            is_there.clone()?;
+        }
         let waker = context.waker().clone();
         // Dropped behind the mutex.
         let (_left, _replaced);
