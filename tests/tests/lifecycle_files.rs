@@ -164,6 +164,11 @@ fn i8_rings_that_are_refused_later_stop_no_rotation_and_nobody_names_them_any_mo
     let options = life::options(&storage).way(Way::Ring).recycle(1);
     let wal = metrics::with_local_recorder(&recorder, || reopen(options).0);
     assert_eq!(way(), Some(DebugValue::Gauge(3.0.into())));
+    // Any other error is what it is.
+    wal.append(record(b"in the first")).unwrap();
+    storage.fail(Which::On(Kind::Create, "000002.wal"), 1, EIO);
+    assert_eq!(errno(&wal.rotate().unwrap_err()), Some(EIO));
+    assert_eq!(way(), Some(DebugValue::Gauge(0.0.into())), "not set again since the last look");
     storage.refuse_rings();
     for _ in 0..2 {
         wal.append(record(b"in a log that is left")).unwrap();
@@ -177,9 +182,6 @@ fn i8_rings_that_are_refused_later_stop_no_rotation_and_nobody_names_them_any_mo
     wal.rotate().unwrap().unwrap();
     assert_eq!(storage.count(Kind::Rename, ".wal"), 1, "{:?}", storage.trace());
     wal.append(record(b"in the fourth")).unwrap();
-    // Any other error is what it is.
-    storage.fail(Which::On(Kind::Create, "000005.wal"), 1, EIO);
-    assert_eq!(errno(&wal.rotate().unwrap_err()), Some(EIO));
     wal.close().unwrap();
 }
 

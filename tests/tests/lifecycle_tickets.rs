@@ -231,8 +231,8 @@ fn s8_s12_a9_after_a_failure_and_a_close_who_awaits_is_told_the_failure_too() {
     wal.append(record(b"durable")).unwrap();
     let (mut watch, mut follower) = (wal.watch(), follow(&wal));
     storage.fail(Which::On(Kind::SyncData, ".wal"), 1, EIO);
-    let (durable, lost) = (wal.submit(record(b"first")).unwrap(), wal.submit(record(b"lost")).unwrap());
-    assert_eq!(errno(&durable.wait().unwrap_err()), Some(EIO));
+    let (leads, lost) = (wal.submit(record(b"leads")).unwrap(), wal.submit(record(b"lost")).unwrap());
+    assert_eq!(errno(&leads.wait().unwrap_err()), Some(EIO));
     assert_eq!(errno(&wal.close().unwrap_err()), Some(EIO));
     assert_eq!(errno(&lost.wait().unwrap_err()), Some(EIO));
     assert_eq!(errno(&block_on(lost).unwrap_err()), Some(EIO));

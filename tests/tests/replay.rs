@@ -490,6 +490,9 @@ fn v16_v4_behind_a_clean_end_only_the_place_of_the_header_of_a_file_made_ahead_i
         }
     }
     assert_eq!((clean, torn), (3, 2));
+    let disk = with_a_file_made_ahead(|bytes| bytes[5000] = 1);
+    let inspection = options(&disk).inspect().unwrap();
+    assert_eq!(inspection.report().logs[1].verdict, LogVerdict::TornTail);
     // One bad slot: nobody vouches.
     let disk = with_a_file_made_ahead(|_| {});
     let mut checkpoint = disk.read_file("CHECKPOINT").unwrap();

@@ -291,7 +291,8 @@ pub struct LogReport {
     pub last_seq: Option<SeqNum>,
     /// Whether it ends in a valid seal.
     pub sealed: bool,
-    /// Everything in it was flushed when the directory was closed: nobody has read what stands between its header and its seal, and a replay will not.
+    /// Everything in it was flushed when the directory was closed: what stands between its header and its seal was not read for this report, and a replay
+    /// will not read it.
     pub skipped: bool,
     /// The writer generation that created it.
     #[cfg_attr(feature = "serde", serde(serialize_with = "epoch_option"))]
