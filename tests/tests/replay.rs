@@ -501,6 +501,15 @@ fn v16_v4_behind_a_clean_end_only_the_place_of_the_header_of_a_file_made_ahead_i
     assert!(reads_of_it(&disk, RecoveryMode::Default).1 > 1 << 20);
 }
 
+/// The header of log 2 is lost, a promise in it is not: an open says so.
+fn assert_header_of_two_is_missed(disk: &SimStorage) {
+    let mut bytes = disk.read_file("000002.wal").unwrap();
+    bytes[..HEADER_BYTES + FileHeader::BYTES].fill(0);
+    disk.write_file("000002.wal", bytes);
+    let error = options(disk).recover().unwrap_err();
+    assert!(matches!(&error, Error::Damaged(report) if report.findings[0].log.get() == 2), "{error:?}");
+}
+
 /// The log of a later session, whose header is lost, beside an older CHECKPOINT: its number was not known then.
 #[test]
 fn v16_v4_rc4_a_clean_end_vouches_for_no_number_above_the_highest() {
@@ -516,11 +525,7 @@ fn v16_v4_rc4_a_clean_end_vouches_for_no_number_above_the_highest() {
     drop(wal);
     let disk = on_disk(&storage);
     disk.write_file("CHECKPOINT", older);
-    let mut bytes = storage.files().remove("000002.wal").unwrap();
-    bytes[..HEADER_BYTES + FileHeader::BYTES].fill(0);
-    disk.write_file("000002.wal", bytes);
-    let error = options(&disk).recover().unwrap_err();
-    assert!(matches!(&error, Error::Damaged(report) if report.findings[0].log.get() == 2), "{error:?}");
+    assert_header_of_two_is_missed(&disk);
 }
 
 /// Nobody vouches for a file without a header but a clean end (RC7).
@@ -534,14 +539,7 @@ fn v16_v4_behind_a_crash_a_log_that_was_made_ahead_is_read_to_its_end() {
     wal.append(record(b"two")).unwrap();
     wal.append(record(b"three")).unwrap();
     drop(wal);
-    // The header of the newest log is lost, the promise in it is not.
-    let name = "000002.wal";
-    let mut bytes = storage.files().remove(name).unwrap();
-    bytes[..HEADER_BYTES + FileHeader::BYTES].fill(0);
-    let disk = on_disk(&storage);
-    disk.write_file(name, bytes);
-    let error = options(&disk).recover().unwrap_err();
-    assert!(matches!(&error, Error::Damaged(report) if report.findings[0].log.get() == 2), "{error:?}");
+    assert_header_of_two_is_missed(&on_disk(&storage));
 }
 
 #[test]

@@ -16,6 +16,7 @@ use wal_io::{Lock, Storage};
 use crate::clock::micros;
 use crate::error::{Error, Result};
 use crate::image::{self, Piece};
+use crate::inner::Inner;
 use crate::keepers::{KeeperKind, Pin};
 use crate::names;
 use crate::options::Options;
@@ -23,7 +24,6 @@ use crate::recovery::read_header;
 use crate::report::Reason;
 use crate::retention::Deletion;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wal::Inner;
 use crate::watchdog::DiskWork;
 
 /// The file that says that a directory is an archive.

@@ -4,8 +4,8 @@ use wal_format::{Epoch, LogNumber, SeqNum, SeqRange};
 
 use crate::error::{Error, Result};
 use crate::follow::{Chain, FollowFrom, is_gone, seek};
+use crate::inner::Inner;
 use crate::read::Item;
-use crate::wal::Inner;
 
 /// A log in which a number stands, and how far it may be read.
 #[derive(Clone, Copy, Debug)]

@@ -34,12 +34,12 @@ use wal_io::{IoError, Sink};
 
 use crate::commit::{Commit, NotNow};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inner::Inner;
 use crate::record::{Appended, Record};
 use crate::retention::{Retention, are_flushed, may_go};
 use crate::rotate::{FILL_STEP_BYTES, SealedLog};
 use crate::state::State;
 use crate::ticket::Ticket;
-use crate::wal::Inner;
 
 /// Smallest [`Options::cap_bytes`](crate::Options::cap_bytes): as the smallest log, 64 KiB.
 pub const CAP_BYTES_MIN: u64 = crate::options::LOG_BYTES_MIN;

@@ -17,6 +17,7 @@ use wal_io::fs::FsStorage;
 use crate::checkpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::{self, Made, Piece, Target};
+use crate::inner::Inner;
 use crate::inspect::{self, Seen};
 use crate::keepers::KeeperKind;
 use crate::options::Options;
@@ -24,7 +25,7 @@ use crate::record::Position;
 use crate::recovery::open_log;
 use crate::report::Reason;
 use crate::retention::LogState;
-use crate::wal::{Inner, Wal};
+use crate::wal::Wal;
 
 /// Behind the name of a directory that is being made.
 const MAKING: &str = ".making";

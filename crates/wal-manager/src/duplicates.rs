@@ -17,10 +17,10 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::{Clock, micros};
 use crate::error::{Error, Result};
+use crate::inner::Inner;
 use crate::keepers::{KeeperKind, Pin};
 use crate::record::{Appended, Position, Record};
 use crate::recovery::stream::{Next, Part, Stream};
-use crate::wal::Inner;
 
 /// Longest [`Window`], in records: 4 Mi. At most [`WINDOW_RECORD_BYTES`] of memory for each of them.
 pub const WINDOW_COUNT_MAX: usize = 1 << 22;

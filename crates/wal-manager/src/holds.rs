@@ -8,9 +8,10 @@ use wal_format::{SeqNum, SeqRange};
 
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::inner::Inner;
 use crate::keepers::held_bytes;
 use crate::retention::{Deletion, LogInfo};
-use crate::wal::{Inner, Wal};
+use crate::wal::Wal;
 
 /// A hold, as it is at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]

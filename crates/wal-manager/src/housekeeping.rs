@@ -11,9 +11,9 @@ use std::sync::{Arc, PoisonError};
 use tracing::warn;
 use wal_format::Index;
 
+use crate::inner::Inner;
 use crate::state::ActiveLog;
 use crate::sync::{Condvar, JoinHandle, Mutex, MutexGuard, current_thread, has_ended, spawn};
-use crate::wal::Inner;
 
 /// The next log is made when the active one is full to one part in so many, unless the engine rotates by itself: so a log that is opened for a
 /// handful of records never pays for it, and a log that fills up has the rest of its length for it.

@@ -15,9 +15,9 @@ use tracing::warn;
 use wal_format::LogNumber;
 
 use crate::clock::micros;
+use crate::inner::Inner;
 use crate::retention::LogInfo;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wal::Inner;
 
 /// What sort of keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -9,10 +9,11 @@ use wal_format::checkpoint::Checkpoint;
 use wal_format::{LogNumber, SeqNum};
 
 use crate::holds;
+use crate::inner::Inner;
 use crate::keepers::{KeeperKind, Pinned, held_bytes};
 use crate::retention::{LogInfo, LogState, unneeded};
 use crate::sync::Mutex;
-use crate::wal::{Inner, Wal};
+use crate::wal::Wal;
 
 /// A live log, and everybody who keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -87,6 +87,7 @@ mod seeded;
 
 mod archive;
 mod background;
+mod blank;
 mod boundary;
 mod buffer;
 mod caps;
@@ -103,6 +104,7 @@ mod glance;
 mod holds;
 mod housekeeping;
 mod image;
+mod inner;
 mod inspect;
 mod keepers;
 mod kept;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use wal_format::{FamilyId, LogNumber, SeqNum};
 
+use crate::inner::Inner;
 use crate::keepers::KeeperKind;
 use crate::kept::{Keeper, Kept};
-use crate::wal::Inner;
 
 /// What the engine is told when live logs are over the soft limit.
 #[derive(Clone, Debug, PartialEq, Eq)]

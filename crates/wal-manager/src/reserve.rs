@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use wal_io::{IoError, Storage};
 
 use crate::error::Error;
+use crate::inner::Inner;
 use crate::names::RESERVE;
 use crate::rotate::Next;
-use crate::wal::Inner;
 
 /// What is kept: 1 MiB, for CHECKPOINT's 128 KiB, a header, and a tail of some hundred records that nothing proves. A longer tail needs more space
 /// than this; then the open says so, and nothing is lost.

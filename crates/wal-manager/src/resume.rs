@@ -16,11 +16,11 @@ use wal_format::{FamilyId, FileHeader, LogNumber, LogSeed, SeqNum, SeqRange};
 use crate::caps;
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::inner::Inner;
 use crate::names;
 use crate::record::Position;
 use crate::rotate::Next;
 use crate::state::{ActiveLog, Group, State, UNIT_BYTES, unit_for};
-use crate::wal::Inner;
 use crate::watchdog::DiskWork;
 
 impl Inner {

@@ -12,11 +12,11 @@ use wal_io::Storage;
 use crate::boundary::Around;
 use crate::error::{Error, Result};
 use crate::holds;
+use crate::inner::Inner;
 use crate::names;
 use crate::recovery::OldLog;
 use crate::state::ActiveLog;
 use crate::sync::{Mutex, MutexGuard};
-use crate::wal::Inner;
 use crate::watchdog::DiskWork;
 
 /// What a log is at the moment.

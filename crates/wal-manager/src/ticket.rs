@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::error::Result;
+use crate::inner::Inner;
 use crate::record::{Appended, Durability};
-use crate::wal::Inner;
 use crate::watch::Place;
 
 /// A record that is accepted and ordered. [`Ticket::wait`] blocks until it is durable, `.await` does so without blocking, with any executor

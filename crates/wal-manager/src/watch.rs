@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 use wal_format::Index;
 
 use crate::error::Result;
+use crate::inner::Inner;
 use crate::record::Position;
-use crate::wal::Inner;
 
 /// Who is to be woken when a record has become durable.
 #[derive(Debug, Default)]

@@ -12,11 +12,11 @@ use crate::follow::cursor::{Cursor, Open};
 use crate::follow::recent::RecentSource;
 use crate::follow::registry::Registered;
 use crate::follow::{FollowFrom, is_gone};
+use crate::inner::Inner;
 use crate::keepers::{KeeperKind, Pin};
 use crate::record::{Durability, Position};
 use crate::replay::RecoveredRecord;
 use crate::report::Reason;
-use crate::wal::Inner;
 use crate::watch::Watch;
 
 /// How often it looks again when logs are deleted while it looks.

@@ -5,8 +5,8 @@ use std::sync::{Arc, PoisonError};
 
 use wal_format::Index;
 
+use crate::inner::Inner;
 use crate::sync::Mutex;
-use crate::wal::Inner;
 
 /// A follower that goes on tells its place once in so many records, so that reading costs no lock; and whenever there is nothing left to read.
 const TELL_RECORDS: u32 = 1024;

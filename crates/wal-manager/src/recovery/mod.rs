@@ -35,6 +35,7 @@ use crate::caps::full_at_open;
 use crate::checkpoint::{self, CheckpointFile, Loaded};
 use crate::clock::micros;
 use crate::error::{Error, Result};
+use crate::inner::Parts;
 use crate::metrics::Metrics;
 use crate::names;
 use crate::options::Options;
@@ -45,7 +46,7 @@ use crate::recovery::unread::{Replay, Replayed, Unread};
 use crate::replay::{Records, RecoveredRecord};
 use crate::report::{CheckpointFault, LogVerdict, RecoveryReport, Verdict};
 use crate::reserve;
-use crate::wal::{Parts, Wal};
+use crate::wal::Wal;
 
 /// What recovery does about a torn tail and about damage. In every mode the old bytes stay where they are or are kept aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
